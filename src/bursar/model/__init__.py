@@ -1,0 +1,1 @@
+"""The nouns. Frozen msgspec structs, integers with units in their names."""

@@ -1,0 +1,143 @@
+"""What core wants done: the only output of `core.machine.handle`. `officer.perform` turns each into an effect.
+
+Every action says why. Those that have an outcome carry an id; the outcome event repeats it.
+"""
+
+from typing import Any
+
+import msgspec
+
+from bursar.model.kernel import Limits
+
+
+class Because(msgspec.Struct, frozen=True):
+    """Why: the rule, what was read, and the threshold it was held against."""
+
+    rule: str
+    reading: str = ""
+    threshold: str = ""
+
+    def __str__(self) -> str:
+        against = f" (limit: {self.threshold})" if self.threshold else ""
+        return f"{self.rule}: {self.reading}{against}" if self.reading else self.rule
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all actions."""
+
+    because: Because
+
+
+class Effect(Action):
+    """Base of actions on the kernel: each comes back as one outcome with the same id."""
+
+    action_id: int
+    agent_id: str
+
+
+class Shape(Effect):
+    """Make the cell if it is missing and write its limits, in an order that the kernel takes."""
+
+    part: str
+    limits: Limits
+    marks: dict[str, str]
+    """xattrs of the agent, without the prefix; empty for calls."""
+    fresh: bool
+    """The cell does not exist yet: nothing in it can make a write block."""
+
+
+class Place(Effect):
+    """Put the asking process into a cell, check it, and tell it to go."""
+
+    part: str
+    pid: int
+    uid: int
+    ticket: int
+    oom_score_adj: int
+    keeper: bool
+    calls_at_once: int
+    call_memory_bytes: int
+
+
+class Freeze(Effect):
+    """Stop every process of the agent. The guard is armed first where *guard_s* is set."""
+
+    guard_s: float | None
+
+
+class Thaw(Effect):
+    """Let every process of the agent run."""
+
+
+class Kill(Effect):
+    """SIGKILL to everything in a cell, squeezes lifted first."""
+
+    part: str
+
+
+class Signal(Effect):
+    """A signal to the command's process: its notice before a kill."""
+
+    signal_number: int
+
+
+class SetOomScores(Effect):
+    """Raise (or correct) oom_score_adj of every process of the agent that is below."""
+
+    oom_score_adj: int
+
+
+class Remove(Effect):
+    """Read what is left to read, sweep stragglers, take the cell out of every hierarchy."""
+
+    part: str
+
+
+class Mark(Effect):
+    """Write the agent's marks (xattrs): restraints that must outlive the officer."""
+
+    marks: dict[str, str]
+
+
+class Answer(Action):
+    """A line to whoever holds the ticket. Nobody there any more: nothing happens."""
+
+    ticket: int
+    body: dict[str, Any]
+    done: bool
+    """The ticket is used up; otherwise more lines will follow."""
+    after_record: bool = False
+    """Only once the journal has what was recorded before: starts wait for the store, protection never does."""
+
+
+class Refuse(Action):
+    """A client's mistake or an honest no, to whoever holds the ticket."""
+
+    ticket: int
+    code: str
+    """bad-input, refused, denied, unknown-agent."""
+    message: str
+    shortage: dict[str, int] = {}
+    position: int | None = None
+    retry_after_s: float | None = None
+
+
+class Record(Action):
+    """One line of the journal about an agent."""
+
+    agent_id: str
+    life: str
+    spec: bytes
+    """The spec as JSON when it is new or changed, else empty."""
+    end: str = ""
+
+
+class Watch(Action):
+    """Read this agent each *period_s* seconds; None: no more."""
+
+    agent_id: str
+    period_s: float | None
+
+
+class Shutdown(Action):
+    """Leave the loop."""

@@ -1,0 +1,280 @@
+"""What happens to the fleet: the only input of `core.machine.handle`.
+
+Events of people carry a `ticket` (where the answer goes) and a `Peer` (who asked); outcomes carry the id of
+the action they answer.
+"""
+
+import msgspec
+
+from bursar.model.agents import Death, RestraintBy, Spec
+from bursar.model.kernel import Limits, Reading, SeenAgent
+from bursar.model.policy import Policy
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who is at the other end of a socket, by the kernel's word."""
+
+    uid: int
+    pid: int = 0
+    agent_id: str | None = None
+    """Set when the peer's cgroup lies in an agent's: then it acts as that agent."""
+    admin: bool = False
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all events."""
+
+
+# --- people -----------------------------------------------------------------------------------------------------
+
+
+class Asked(Event):
+    """A request for a lease, by `run` (or again by a client that reconnects: same key, same place)."""
+
+    ticket: int
+    peer: Peer
+    spec: Spec
+    """requests and limits as written; what is missing is filled from the defaults table."""
+    wait_s: float | None = None
+    """How long to wait in the queue; 0 not at all, None as long as the policy allows."""
+
+
+class TicketClosed(Event):
+    """A connection went away: whoever waited on it waits no more."""
+
+    ticket: int
+
+
+class PlaceAsked(Event):
+    """A forked child asks for itself to be put into a cell and told to go."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    part: str
+    key: str
+    keeper: bool = False
+
+
+class Stayed(Event):
+    """The caller of a running agent is back after its connection was lost."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    key: str
+
+
+class CommandEnded(Event):
+    """The caller or keeper says how the command ended."""
+
+    ticket: int | None
+    agent_id: str
+    key: str
+    status: int | None
+
+
+class MainGone(Event):
+    """The command's process is gone (pidfd). Its caller or keeper may still say how."""
+
+    agent_id: str
+    status: int | None = None
+    """Set when the kernel told (PIDFD_GET_INFO) or the keeper wrote it."""
+    final: bool = False
+    """Nobody will say more."""
+
+
+class StopAsked(Event):
+    """End an agent: with notice (TERM, grace, KILL) or at once."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    grace_s: float
+    """0 kills at once."""
+
+
+class FreezeAsked(Event):
+    """Freeze an agent until it is thawed, or for a bounded time with the guard armed first."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    for_s: float | None = None
+    by: RestraintBy = RestraintBy.USER
+
+
+class ThawAsked(Event):
+    """Lift the freeze that *by* asked for."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    by: RestraintBy = RestraintBy.USER
+
+
+class ResizeAsked(Event):
+    """Change the limits (and with them requests that would pass them) of a running agent."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    limits: dict[str, int]
+    requests: dict[str, int]
+
+
+class Heartbeat(Event):
+    """The holder of a lease with an expiry says that it is still there."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+
+
+class WaitAsked(Event):
+    """Tell me when it ended."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+
+
+class CallAsked(Event):
+    """A tool call wants a cell of its own."""
+
+    ticket: int
+    peer: Peer
+    agent_id: str
+    memory_bytes: int | None
+    pids: int | None
+    command: str
+    key: str
+
+
+class CallReturned(Event):
+    """The caller of a tool call says that its command ended."""
+
+    ticket: int
+    agent_id: str
+    call: int
+    key: str
+    status: int | None
+
+
+class Reconfigured(Event):
+    """A whole, checked policy takes the place of the old one."""
+
+    ticket: int | None
+    policy: Policy
+
+
+class ShutdownAsked(Event):
+    """`down`: the officer leaves; agents live on unless they are to be stopped."""
+
+    ticket: int
+    peer: Peer
+    stop_agents: bool
+
+
+# --- the kernel -------------------------------------------------------------------------------------------------
+
+
+class Read(Event):
+    """A reading of one agent."""
+
+    agent_id: str
+    reading: Reading
+
+
+class OutOfMemory(Event):
+    """The kernel killed in a cell of an agent; *kills* is the cell's counter."""
+
+    agent_id: str
+    part: str
+    kills: int
+    memory_peak_bytes: int | None
+
+
+class Emptied(Event):
+    """No process is left in a cell."""
+
+    agent_id: str
+    part: str
+
+
+class CallSeen(Event):
+    """The agent's own wrapper made (or removed) a tool call without us."""
+
+    agent_id: str
+    call: int
+    present: bool
+
+
+class Seen(Event):
+    """The whole tree, as found at the start, with what the journal knows."""
+
+    agents: tuple[SeenAgent, ...]
+    leased: tuple[Spec, ...]
+    """Agents that the journal holds as alive, with what was granted."""
+    queued: tuple[tuple[Spec, float], ...]
+    """Requests that the journal holds as waiting, and for how long they have waited, in arrival order."""
+    counter: int
+    """The highest number given to a nameless agent so far."""
+
+
+class Tick(Event):
+    """Time has passed; nothing else."""
+
+
+# --- outcomes of actions ----------------------------------------------------------------------------------------
+
+
+class Outcome(Event):
+    """Base of what an action came to."""
+
+    action_id: int
+    agent_id: str
+
+
+class Shaped(Outcome):
+    """The cell stands and carries these limits, as the kernel reads them back."""
+
+    part: str
+    limits: Limits
+
+
+class Placed(Outcome):
+    """The process is in the cell, checked by /proc/PID/cgroup."""
+
+    part: str
+    pid: int
+
+
+class Froze(Outcome):
+    """The cell is told to freeze (or thaw)."""
+
+    frozen: bool
+
+
+class Killed(Outcome):
+    """Every process of the cell has its SIGKILL."""
+
+    part: str
+
+
+class Removed(Outcome):
+    """The cell is gone from every hierarchy."""
+
+    part: str
+    death: Death
+
+
+class Failed(Outcome):
+    """The action did not work; *busy*: the kernel says "not now", the old state stands."""
+
+    part: str
+    verb: str
+    reason: str
+    busy: bool = False
+    gone: bool = False
+    """The process or cell is not there any more."""

@@ -1,0 +1,158 @@
+"""Every default, once: the configuration as structs.
+
+A TOML file is decoded into `Policy` with error paths; unknown keys are refused by name. The officer never parses a
+user's file: it gets one checked message.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from bursar.errors import InvalidPolicy
+from bursar.model.agents import check_name
+from bursar.model.resources import STOCKS, Resource, parse_amounts, slot
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Amount = str | int | float
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class NodePolicy(_Section):
+    """What the node offers to agents: capacity less reserve."""
+
+    capacity: dict[str, Amount] = {}
+    """Overrides what was measured, downwards: memory = "8GiB"."""
+    reserve: dict[str, Amount] = {"memory": "512MiB", "cpu": "100m", "pids": 512}
+    """Kept back for everything that is not an agent."""
+    reserve_share: Share = 0.05
+    """And at least this share of memory."""
+    slots: dict[str, Annotated[int, Meta(ge=1, le=1_000_000)]] = {}
+    """Custom resources and how many there are: browser = 4."""
+
+
+class DefaultsPolicy(_Section):
+    """What `bursar run -- CMD` gets without flags."""
+
+    request_memory: Amount = "256MiB"
+    """Small, but not nothing, so that the queue protects the machine also from people who give no flags."""
+    request_cpu: Amount = "0.1"
+    limit_memory_share: Share = 0.25
+    """Of allocatable memory."""
+    limit_memory_least: Amount = "512MiB"
+    limit_pids: Annotated[int, Meta(ge=1, le=4_194_304)] = 1024
+    priority: Annotated[int, Meta(ge=0, le=100)] = 50
+
+
+class QueuePolicy(_Section):
+    """Who waits, how long, and how many."""
+
+    length: Count = 2048
+    """Longer than any burst of starts we have seen; each waiting request holds about 2 kB."""
+    wait_s: Seconds = 3600.0
+    """The longest a request may wait before it is refused."""
+    ageing_s: Seconds = 60.0
+    """A waiting request gains one point of priority each so many seconds …"""
+    ageing_most: Annotated[int, Meta(ge=0, le=100)] = 40
+    """… up to this many points; classes are never overtaken by age alone."""
+    keep_alive_s: Seconds = 15.0
+
+
+class CallPolicy(_Section):
+    """The envelope of tool calls."""
+
+    at_once: Annotated[int, Meta(ge=1, le=1024)] = 8
+    memory: Amount | None = None
+    """Of one call; none: the free room of its agent."""
+    pids: Annotated[int, Meta(ge=1, le=4_194_304)] = 512
+
+
+class AgentPolicy(_Section):
+    """How agents start and end."""
+
+    stop_grace_s: Seconds = 5.0
+    start_s: Seconds = 5.0
+    """From the grant to the placed process; then the lease is taken back."""
+    caller_gone_s: Seconds = 10.0
+    """After a restart, how long the caller of a foreground agent may take to come back."""
+    remembered: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    """Ended agents that `explain` still knows."""
+
+
+class LogPolicy(_Section):
+    """Output files of detached agents, trimmed in place."""
+
+    most: Amount = "8MiB"
+    keep: Amount = "2MiB"
+
+
+class SensePolicy(_Section):
+    """How often the kernel is asked."""
+
+    node_s: Annotated[float, Meta(ge=0.02, le=60.0)] = 0.1
+    agent_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
+
+
+class OfficerPolicy(_Section):
+    """The socket and who may use it."""
+
+    group: str = ""
+    """Members may run agents of their own."""
+    admin_group: str = ""
+    """Members may act on everybody's agents."""
+
+
+class Policy(_Section):
+    """The whole configuration."""
+
+    officer: OfficerPolicy = OfficerPolicy()
+    node: NodePolicy = NodePolicy()
+    defaults: DefaultsPolicy = DefaultsPolicy()
+    queue: QueuePolicy = QueuePolicy()
+    calls: CallPolicy = CallPolicy()
+    agents: AgentPolicy = AgentPolicy()
+    logs: LogPolicy = LogPolicy()
+    sense: SensePolicy = SensePolicy()
+
+    def resources(self) -> dict[str, Resource]:
+        """Every resource that a request may name here."""
+        return STOCKS | {name: slot(name) for name in self.node.slots}
+
+
+def parse_policy(text: bytes | str) -> Policy:
+    """The policy in a TOML document. Raises InvalidPolicy with the path of the offending key; nothing is taken then."""
+    try:
+        policy = msgspec.toml.decode(text, type=Policy)
+    except msgspec.ValidationError as problem:
+        raise InvalidPolicy(f"configuration: {problem}; see docs/configuration.md") from problem
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InvalidPolicy(f"configuration is not TOML: {problem}") from problem
+    return check_policy(policy)
+
+
+def check_policy(policy: Policy) -> Policy:
+    """*policy*, when its amounts can be read and its names used. Raises InvalidPolicy."""
+    try:
+        for name in policy.node.slots:
+            check_name(name, "node.slots")
+            if name in STOCKS:
+                raise InvalidPolicy(f"node.slots.{name} is a resource that every node has; use node.capacity.{name}")
+        known = policy.resources()
+        parse_amounts(policy.node.capacity, known, "node.capacity")
+        parse_amounts(policy.node.reserve, known, "node.reserve")
+        memory = {"defaults.request_memory": policy.defaults.request_memory, "defaults.limit_memory_least": policy.defaults.limit_memory_least, "logs.most": policy.logs.most, "logs.keep": policy.logs.keep}
+        if policy.calls.memory is not None:
+            memory["calls.memory"] = policy.calls.memory
+        for field, text in memory.items():
+            parse_amounts({"memory": text}, STOCKS, field)
+        parse_amounts({"cpu": policy.defaults.request_cpu}, STOCKS, "defaults.request_cpu")
+    except InvalidPolicy:
+        raise
+    except Exception as problem:
+        raise InvalidPolicy(f"configuration: {problem}") from problem
+    return policy

@@ -1,0 +1,119 @@
+"""The seams: where one part may be exchanged for another real one. Each has a second implementation that tests use."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from bursar.model.agents import Death, Spec
+from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent
+from bursar.model.resources import Amounts
+
+
+class Clock(Protocol):
+    """Time as a value: seconds of a clock that never goes back."""
+
+    def now_s(self) -> float:
+        """The current second."""
+
+
+class Notice(Protocol):
+    """What `Host.notices` yields: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen)."""
+
+
+class Host(Protocol):
+    """One machine that can hold agents to their limits.
+
+    Back ends: hosts.linux (cgroup v2, hybrid) and hosts.simulated; all pass tests/contract. Nothing here decides.
+    A cell or process that is gone is answered by a value, not an exception, unless said otherwise; what the kernel
+    refuses raises HostError (Busy for EBUSY, with the old state still standing).
+    """
+
+    capabilities: Capabilities
+
+    # the node
+    def capacity(self) -> Amounts:
+        """What the machine (or the container we are in) has: cpu, memory, disk, pids."""
+
+    def prepare(self, ceiling: Limits) -> None:
+        """Make or find the tree: keepers/, agents/ with the aggregate ceiling, officer/. Idempotent. Raises NoCgroups."""
+
+    def dismantle(self) -> bool:
+        """Remove the tree if no agent stands in it; says whether it is gone."""
+
+    def seen(self) -> list[SeenAgent]:
+        """Every agent that stands in the tree."""
+
+    # cells; these may block and run in the officer's worker threads
+    def shape(self, cell: Cell, limits: Limits) -> Limits:
+        """Make the cell if missing, write what differs, in an order the kernel takes; returns what it reads back. Raises Busy."""
+
+    def normalise(self, limits: Limits) -> Limits:
+        """*limits* as the kernel would read them back (pages, rounding, what this host cannot keep)."""
+
+    def place(self, cell: Cell, pid: int, uid: int) -> int:
+        """Move *pid* (of *uid*; it must still be asking) into the cell, v2 first and memory last, check /proc/PID/cgroup.
+
+        Returns a pidfd (-1 on a simulated host). Raises HostError; a half-moved process is left to be killed with the cell.
+        """
+
+    def keep(self, pid: int) -> None:
+        """Move a keeper into keepers/. A vanished one is ignored."""
+
+    def remove(self, cell: Cell) -> Death:
+        """Read counters, kill stragglers in every hierarchy, rmdir children and cell everywhere; gone already is fine. Raises Busy."""
+
+    # cells; these never block and run in the officer's loop
+    def freeze(self, agent_id: str) -> None:
+        """Stop everything in the agent."""
+
+    def thaw(self, agent_id: str) -> None:
+        """Let it run."""
+
+    def kill(self, cell: Cell) -> None:
+        """Lift cpu squeezes, then SIGKILL to every process in it; gone is fine."""
+
+    def read(self, cell: Cell) -> Reading | None:
+        """What the kernel says now; None when the cell is gone."""
+
+    def pids(self, cell: Cell) -> list[int]:
+        """Every process in the cell and below."""
+
+    def mark(self, agent_id: str, marks: dict[str, str]) -> None:
+        """Set the xattrs user.bursar.*; an empty value removes one."""
+
+    def kept(self, cell: Cell, limits: Limits) -> list[Kept]:
+        """How cpu, memory and pids are kept here, with the kernel files."""
+
+    def agent_of(self, pid: int) -> str | None:
+        """The agent in whose cgroup *pid* lives, by /proc/PID/cgroup; None outside."""
+
+    # what happens by itself
+    def watch(self, cell: Cell) -> None:
+        """From now on notices() tells when this cell empties or loses a process to the out-of-memory killer."""
+
+    def fileno(self) -> int:
+        """Readable when notices() has something to say."""
+
+    def notices(self) -> list[Notice]:
+        """Events since the last call. Never blocks."""
+
+    def pressure(self) -> dict[str, dict[str, int]]:
+        """PSI `total=` in µs: {"node": {"memory.some": …}, "agents": {…}}; a source that this kernel lacks is missing."""
+
+    def close(self) -> None:
+        """Give descriptors back; agents stay."""
+
+
+class Journal(Protocol):
+    """The officer's store. `write` is called from one writer thread; a lost or damaged store never prevents a start."""
+
+    def load(self) -> tuple[list[Spec], list[tuple[Spec, float]], int]:
+        """Agents held as alive, requests held as waiting with the seconds waited, highest number given."""
+
+    def write(self, lines: Sequence[tuple[str, str, bytes, str, str]]) -> None:
+        """Commit lines (agent_id, life, spec JSON or empty, end, because). Raises JournalError."""
+
+    def story(self, agent_id: str) -> Iterable[str]:
+        """What was recorded about an agent, oldest first."""
+
+    def close(self) -> None:
+        """Commit and close."""

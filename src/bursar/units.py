@@ -1,0 +1,89 @@
+"""Text and integers: the only place that knows suffixes.
+
+`parse_bytes("4GiB") == 4294967296`, `parse_millicores("500m") == 500`, `format_bytes(4294967296) == "4 GiB"`.
+Amounts are integers in 0..MAX_AMOUNT; 2^53 is the largest integer that every JSON reader keeps exact.
+"""
+
+from bursar.errors import InvalidAmount
+
+MAX_AMOUNT = 2**53
+
+_BINARY = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DECIMAL = {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "k": 10**3, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "B": 1, "": 1}
+_BYTES = _BINARY | _DECIMAL
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Number and suffix of *text*: "4.5GiB" → ("4.5", "GiB")."""
+    text = text.strip()
+    end = len(text)
+    while end and not (text[end - 1].isdigit() or text[end - 1] == "."):
+        end -= 1
+    return text[:end], text[end:].strip()
+
+
+def _number(number: str) -> float | int | None:
+    """The plain decimal number in *number*, exact where it is whole; None for anything else (signs, exponents, NaN)."""
+    if not number or not number.isascii() or number.count(".") > 1 or not number.replace(".", "").isdigit() or len(number) > 40:
+        return None
+    return float(number) if "." in number else int(number)
+
+
+def _scaled(text: str | int | float, field: str, suffixes: dict[str, int], example: str) -> int:
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise InvalidAmount(f"{field} must be an amount, got {text!r}; write for example {field}={example}")
+    written = text if isinstance(text, str) else repr(text)
+    number, suffix = _split(written)
+    value = _number(number)
+    if value is None or suffix not in suffixes:
+        raise InvalidAmount(f"{field} must be an amount such as {example}, got {written[:60]!r}; write for example {field}={example}")
+    amount = value * suffixes[suffix]
+    if amount > MAX_AMOUNT:
+        raise InvalidAmount(f"{field} must be at most {MAX_AMOUNT}, got {written[:60]!r}; write for example {field}={example}")
+    return int(amount)
+
+
+def parse_bytes(text: str | int, field: str = "memory") -> int:
+    """Bytes in *text*; KiB MiB GiB TiB (and K M G T) are powers of 1024, kB MB GB TB of 1000. Raises InvalidAmount."""
+    return _scaled(text, field, _BYTES, "512MiB")
+
+
+def parse_millicores(text: str | int | float, field: str = "cpu") -> int:
+    """Thousandths of a core in *text*: "0.5" and "500m" are 500, "2" is 2000. Raises InvalidAmount."""
+    if isinstance(text, str) and text.strip().endswith("m"):
+        return _scaled(text.strip()[:-1], field, {"": 1}, "0.5")
+    return _scaled(text, field, {"": 1000}, "0.5")
+
+
+def parse_count(text: str | int, field: str) -> int:
+    """A whole number of things in *text*. Raises InvalidAmount."""
+    if isinstance(text, float) or (isinstance(text, str) and "." in text):
+        raise InvalidAmount(f"{field} must be a whole number, got {text!r}; write for example {field}=4")
+    return _scaled(text, field, {"": 1}, "4")
+
+
+def parse_seconds(text: str | int | float, field: str) -> float:
+    """Seconds in *text*: "250ms", "5s", "2m", "1h", "1d", or a bare number of seconds. Raises InvalidAmount."""
+    written = text if isinstance(text, str) else repr(text)
+    number, suffix = _split(written)
+    value = _number(number)
+    if value is None or suffix not in _SECONDS:
+        raise InvalidAmount(f"{field} must be a time such as 30s, got {written[:60]!r}; write for example {field}=30s")
+    return float(value) * _SECONDS[suffix]
+
+
+def format_bytes(amount: int) -> str:
+    """*amount* for people: three significant digits, binary suffix ("3.9 GiB", "256 MiB")."""
+    size = float(amount)
+    for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1023.95 or suffix == "TiB":
+            break
+        size /= 1024
+    digits = f"{size:.1f}" if abs(size) < 100 and size != int(size) else f"{size:.0f}"
+    return f"{digits.removesuffix('.0')} {suffix}"
+
+
+def format_millicores(amount: int) -> str:
+    """*amount* for people, in cores: 500 → "0.5", 2000 → "2"."""
+    return f"{amount / 1000:.3f}".rstrip("0").rstrip(".")
