@@ -30,17 +30,22 @@ def _number(number: str) -> float | int | None:
     return float(number) if "." in number else int(number)
 
 
+def shown(value: object) -> str:
+    """*value* as an error message quotes it: at most 60 characters, on one line."""
+    try:
+        return repr(value)[:60]
+    except ValueError:  # Python refuses to write out an integer of more than 4300 digits
+        return "a number of thousands of digits"
+
+
 def _scaled(text: str | int | float, field: str, suffixes: dict[str, int], example: str) -> int:
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise InvalidAmount(f"{field} must be an amount, got {text!r}; write for example {field}={example}")
-    written = text if isinstance(text, str) else repr(text)
-    number, suffix = _split(written)
+    number, suffix = _split(text) if isinstance(text, str) else (shown(text), "")
     value = _number(number)
     if value is None or suffix not in suffixes:
-        raise InvalidAmount(f"{field} must be an amount such as {example}, got {written[:60]!r}; write for example {field}={example}")
+        raise InvalidAmount(f"{field} must be an amount such as {example}, got {shown(text)}; write for example {field}={example}")
     amount = value * suffixes[suffix]
     if amount > MAX_AMOUNT:
-        raise InvalidAmount(f"{field} must be at most {MAX_AMOUNT}, got {written[:60]!r}; write for example {field}={example}")
+        raise InvalidAmount(f"{field} must be at most {MAX_AMOUNT}, got {shown(text)}; write for example {field}={example}")
     return int(amount)
 
 
@@ -59,17 +64,16 @@ def parse_millicores(text: str | int | float, field: str = "cpu") -> int:
 def parse_count(text: str | int, field: str) -> int:
     """A whole number of things in *text*. Raises InvalidAmount."""
     if isinstance(text, float) or (isinstance(text, str) and "." in text):
-        raise InvalidAmount(f"{field} must be a whole number, got {text!r}; write for example {field}=4")
+        raise InvalidAmount(f"{field} must be a whole number, got {shown(text)}; write for example {field}=4")
     return _scaled(text, field, {"": 1}, "4")
 
 
 def parse_seconds(text: str | int | float, field: str) -> float:
     """Seconds in *text*: "250ms", "5s", "2m", "1h", "1d", or a bare number of seconds. Raises InvalidAmount."""
-    written = text if isinstance(text, str) else repr(text)
-    number, suffix = _split(written)
+    number, suffix = _split(text) if isinstance(text, str) else (shown(text), "")
     value = _number(number)
     if value is None or suffix not in _SECONDS:
-        raise InvalidAmount(f"{field} must be a time such as 30s, got {written[:60]!r}; write for example {field}=30s")
+        raise InvalidAmount(f"{field} must be a time such as 30s, got {shown(text)}; write for example {field}=30s")
     return float(value) * _SECONDS[suffix]
 
 

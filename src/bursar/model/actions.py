@@ -28,14 +28,14 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     because: Because
 
 
-class Effect(Action):
+class Effect(Action, frozen=True, kw_only=True):
     """Base of actions on the kernel: each comes back as one outcome with the same id."""
 
     action_id: int
     agent_id: str
 
 
-class Shape(Effect):
+class Shape(Effect, frozen=True, kw_only=True):
     """Make the cell if it is missing and write its limits, in an order that the kernel takes."""
 
     part: str
@@ -46,7 +46,7 @@ class Shape(Effect):
     """The cell does not exist yet: nothing in it can make a write block."""
 
 
-class Place(Effect):
+class Place(Effect, frozen=True, kw_only=True):
     """Put the asking process into a cell, check it, and tell it to go."""
 
     part: str
@@ -59,47 +59,47 @@ class Place(Effect):
     call_memory_bytes: int
 
 
-class Freeze(Effect):
+class Freeze(Effect, frozen=True, kw_only=True):
     """Stop every process of the agent. The guard is armed first where *guard_s* is set."""
 
     guard_s: float | None
 
 
-class Thaw(Effect):
+class Thaw(Effect, frozen=True, kw_only=True):
     """Let every process of the agent run."""
 
 
-class Kill(Effect):
+class Kill(Effect, frozen=True, kw_only=True):
     """SIGKILL to everything in a cell, squeezes lifted first."""
 
     part: str
 
 
-class Signal(Effect):
+class Signal(Effect, frozen=True, kw_only=True):
     """A signal to the command's process: its notice before a kill."""
 
     signal_number: int
 
 
-class SetOomScores(Effect):
+class SetOomScores(Effect, frozen=True, kw_only=True):
     """Raise (or correct) oom_score_adj of every process of the agent that is below."""
 
     oom_score_adj: int
 
 
-class Remove(Effect):
+class Remove(Effect, frozen=True, kw_only=True):
     """Read what is left to read, sweep stragglers, take the cell out of every hierarchy."""
 
     part: str
 
 
-class Mark(Effect):
+class Mark(Effect, frozen=True, kw_only=True):
     """Write the agent's marks (xattrs): restraints that must outlive the officer."""
 
     marks: dict[str, str]
 
 
-class Answer(Action):
+class Answer(Action, frozen=True, kw_only=True):
     """A line to whoever holds the ticket. Nobody there any more: nothing happens."""
 
     ticket: int
@@ -110,7 +110,7 @@ class Answer(Action):
     """Only once the journal has what was recorded before: starts wait for the store, protection never does."""
 
 
-class Refuse(Action):
+class Refuse(Action, frozen=True, kw_only=True):
     """A client's mistake or an honest no, to whoever holds the ticket."""
 
     ticket: int
@@ -122,7 +122,7 @@ class Refuse(Action):
     retry_after_s: float | None = None
 
 
-class Record(Action):
+class Record(Action, frozen=True, kw_only=True):
     """One line of the journal about an agent."""
 
     agent_id: str
@@ -132,12 +132,12 @@ class Record(Action):
     end: str = ""
 
 
-class Watch(Action):
+class Watch(Action, frozen=True, kw_only=True):
     """Read this agent each *period_s* seconds; None: no more."""
 
     agent_id: str
     period_s: float | None
 
 
-class Shutdown(Action):
+class Shutdown(Action, frozen=True, kw_only=True):
     """Leave the loop."""

@@ -101,5 +101,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
 def check_name(name: str, field: str = "name") -> str:
     """*name*, fit for a directory and a shell word. Raises BadInput."""
     if not name or len(name) > MAX_NAME or not _NAME_CHARACTERS.issuperset(name) or name[0] in ".-":
-        raise BadInput(f"{field} must be 1 to {MAX_NAME} letters, digits, '.', '_' or '-' and begin with a letter, digit or '_', got {name[:80]!r}; write for example {field}=worker-1")
+        raise BadInput(
+            f"{field} must be 1 to {MAX_NAME} letters, digits, '.', '_' or '-' and begin with a letter, digit or '_', got {name[:80]!r}; write for example {field}=worker-1"
+        )
     return name

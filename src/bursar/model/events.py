@@ -28,7 +28,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 # --- people -----------------------------------------------------------------------------------------------------
 
 
-class Asked(Event):
+class Asked(Event, frozen=True, kw_only=True):
     """A request for a lease, by `run` (or again by a client that reconnects: same key, same place)."""
 
     ticket: int
@@ -39,13 +39,13 @@ class Asked(Event):
     """How long to wait in the queue; 0 not at all, None as long as the policy allows."""
 
 
-class TicketClosed(Event):
+class TicketClosed(Event, frozen=True, kw_only=True):
     """A connection went away: whoever waited on it waits no more."""
 
     ticket: int
 
 
-class PlaceAsked(Event):
+class PlaceAsked(Event, frozen=True, kw_only=True):
     """A forked child asks for itself to be put into a cell and told to go."""
 
     ticket: int
@@ -56,7 +56,7 @@ class PlaceAsked(Event):
     keeper: bool = False
 
 
-class Stayed(Event):
+class Stayed(Event, frozen=True, kw_only=True):
     """The caller of a running agent is back after its connection was lost."""
 
     ticket: int
@@ -65,7 +65,7 @@ class Stayed(Event):
     key: str
 
 
-class CommandEnded(Event):
+class CommandEnded(Event, frozen=True, kw_only=True):
     """The caller or keeper says how the command ended."""
 
     ticket: int | None
@@ -74,7 +74,7 @@ class CommandEnded(Event):
     status: int | None
 
 
-class MainGone(Event):
+class MainGone(Event, frozen=True, kw_only=True):
     """The command's process is gone (pidfd). Its caller or keeper may still say how."""
 
     agent_id: str
@@ -84,7 +84,7 @@ class MainGone(Event):
     """Nobody will say more."""
 
 
-class StopAsked(Event):
+class StopAsked(Event, frozen=True, kw_only=True):
     """End an agent: with notice (TERM, grace, KILL) or at once."""
 
     ticket: int
@@ -94,7 +94,7 @@ class StopAsked(Event):
     """0 kills at once."""
 
 
-class FreezeAsked(Event):
+class FreezeAsked(Event, frozen=True, kw_only=True):
     """Freeze an agent until it is thawed, or for a bounded time with the guard armed first."""
 
     ticket: int
@@ -104,7 +104,7 @@ class FreezeAsked(Event):
     by: RestraintBy = RestraintBy.USER
 
 
-class ThawAsked(Event):
+class ThawAsked(Event, frozen=True, kw_only=True):
     """Lift the freeze that *by* asked for."""
 
     ticket: int
@@ -113,7 +113,7 @@ class ThawAsked(Event):
     by: RestraintBy = RestraintBy.USER
 
 
-class ResizeAsked(Event):
+class ResizeAsked(Event, frozen=True, kw_only=True):
     """Change the limits (and with them requests that would pass them) of a running agent."""
 
     ticket: int
@@ -123,7 +123,7 @@ class ResizeAsked(Event):
     requests: dict[str, int]
 
 
-class Heartbeat(Event):
+class Heartbeat(Event, frozen=True, kw_only=True):
     """The holder of a lease with an expiry says that it is still there."""
 
     ticket: int
@@ -131,7 +131,7 @@ class Heartbeat(Event):
     agent_id: str
 
 
-class WaitAsked(Event):
+class WaitAsked(Event, frozen=True, kw_only=True):
     """Tell me when it ended."""
 
     ticket: int
@@ -139,7 +139,7 @@ class WaitAsked(Event):
     agent_id: str
 
 
-class CallAsked(Event):
+class CallAsked(Event, frozen=True, kw_only=True):
     """A tool call wants a cell of its own."""
 
     ticket: int
@@ -151,7 +151,7 @@ class CallAsked(Event):
     key: str
 
 
-class CallReturned(Event):
+class CallReturned(Event, frozen=True, kw_only=True):
     """The caller of a tool call says that its command ended."""
 
     ticket: int
@@ -161,14 +161,14 @@ class CallReturned(Event):
     status: int | None
 
 
-class Reconfigured(Event):
+class Reconfigured(Event, frozen=True, kw_only=True):
     """A whole, checked policy takes the place of the old one."""
 
     ticket: int | None
     policy: Policy
 
 
-class ShutdownAsked(Event):
+class ShutdownAsked(Event, frozen=True, kw_only=True):
     """`down`: the officer leaves; agents live on unless they are to be stopped."""
 
     ticket: int
@@ -179,14 +179,14 @@ class ShutdownAsked(Event):
 # --- the kernel -------------------------------------------------------------------------------------------------
 
 
-class Read(Event):
+class Read(Event, frozen=True, kw_only=True):
     """A reading of one agent."""
 
     agent_id: str
     reading: Reading
 
 
-class OutOfMemory(Event):
+class OutOfMemory(Event, frozen=True, kw_only=True):
     """The kernel killed in a cell of an agent; *kills* is the cell's counter."""
 
     agent_id: str
@@ -195,14 +195,14 @@ class OutOfMemory(Event):
     memory_peak_bytes: int | None
 
 
-class Emptied(Event):
+class Emptied(Event, frozen=True, kw_only=True):
     """No process is left in a cell."""
 
     agent_id: str
     part: str
 
 
-class CallSeen(Event):
+class CallSeen(Event, frozen=True, kw_only=True):
     """The agent's own wrapper made (or removed) a tool call without us."""
 
     agent_id: str
@@ -210,7 +210,7 @@ class CallSeen(Event):
     present: bool
 
 
-class Seen(Event):
+class Seen(Event, frozen=True, kw_only=True):
     """The whole tree, as found at the start, with what the journal knows."""
 
     agents: tuple[SeenAgent, ...]
@@ -222,54 +222,54 @@ class Seen(Event):
     """The highest number given to a nameless agent so far."""
 
 
-class Tick(Event):
+class Tick(Event, frozen=True, kw_only=True):
     """Time has passed; nothing else."""
 
 
 # --- outcomes of actions ----------------------------------------------------------------------------------------
 
 
-class Outcome(Event):
+class Outcome(Event, frozen=True, kw_only=True):
     """Base of what an action came to."""
 
     action_id: int
     agent_id: str
 
 
-class Shaped(Outcome):
+class Shaped(Outcome, frozen=True, kw_only=True):
     """The cell stands and carries these limits, as the kernel reads them back."""
 
     part: str
     limits: Limits
 
 
-class Placed(Outcome):
+class Placed(Outcome, frozen=True, kw_only=True):
     """The process is in the cell, checked by /proc/PID/cgroup."""
 
     part: str
     pid: int
 
 
-class Froze(Outcome):
+class Froze(Outcome, frozen=True, kw_only=True):
     """The cell is told to freeze (or thaw)."""
 
     frozen: bool
 
 
-class Killed(Outcome):
+class Killed(Outcome, frozen=True, kw_only=True):
     """Every process of the cell has its SIGKILL."""
 
     part: str
 
 
-class Removed(Outcome):
+class Removed(Outcome, frozen=True, kw_only=True):
     """The cell is gone from every hierarchy."""
 
     part: str
     death: Death
 
 
-class Failed(Outcome):
+class Failed(Outcome, frozen=True, kw_only=True):
     """The action did not work; *busy*: the kernel says "not now", the old state stands."""
 
     part: str

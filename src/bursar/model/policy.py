@@ -9,9 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from bursar.errors import InvalidPolicy
+from bursar.errors import BadInput, InvalidPolicy
 from bursar.model.agents import check_name
-from bursar.model.resources import STOCKS, Resource, parse_amounts, slot
+from bursar.model.resources import STOCKS, Resource, parse_amount, parse_amounts, slot
+from bursar.units import shown
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
@@ -23,12 +24,12 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class NodePolicy(_Section):
+class NodePolicy(_Section, frozen=True, kw_only=True):
     """What the node offers to agents: capacity less reserve."""
 
     capacity: dict[str, Amount] = {}
     """Overrides what was measured, downwards: memory = "8GiB"."""
-    reserve: dict[str, Amount] = {"memory": "512MiB", "cpu": "100m", "pids": 512}
+    reserve: dict[str, Amount] = msgspec.field(default_factory=lambda: {"memory": "512MiB", "cpu": "100m", "pids": 512})
     """Kept back for everything that is not an agent."""
     reserve_share: Share = 0.05
     """And at least this share of memory."""
@@ -36,7 +37,7 @@ class NodePolicy(_Section):
     """Custom resources and how many there are: browser = 4."""
 
 
-class DefaultsPolicy(_Section):
+class DefaultsPolicy(_Section, frozen=True, kw_only=True):
     """What `bursar run -- CMD` gets without flags."""
 
     request_memory: Amount = "256MiB"
@@ -49,7 +50,7 @@ class DefaultsPolicy(_Section):
     priority: Annotated[int, Meta(ge=0, le=100)] = 50
 
 
-class QueuePolicy(_Section):
+class QueuePolicy(_Section, frozen=True, kw_only=True):
     """Who waits, how long, and how many."""
 
     length: Count = 2048
@@ -63,7 +64,7 @@ class QueuePolicy(_Section):
     keep_alive_s: Seconds = 15.0
 
 
-class CallPolicy(_Section):
+class CallPolicy(_Section, frozen=True, kw_only=True):
     """The envelope of tool calls."""
 
     at_once: Annotated[int, Meta(ge=1, le=1024)] = 8
@@ -72,7 +73,7 @@ class CallPolicy(_Section):
     pids: Annotated[int, Meta(ge=1, le=4_194_304)] = 512
 
 
-class AgentPolicy(_Section):
+class AgentPolicy(_Section, frozen=True, kw_only=True):
     """How agents start and end."""
 
     stop_grace_s: Seconds = 5.0
@@ -84,21 +85,21 @@ class AgentPolicy(_Section):
     """Ended agents that `explain` still knows."""
 
 
-class LogPolicy(_Section):
+class LogPolicy(_Section, frozen=True, kw_only=True):
     """Output files of detached agents, trimmed in place."""
 
     most: Amount = "8MiB"
     keep: Amount = "2MiB"
 
 
-class SensePolicy(_Section):
+class SensePolicy(_Section, frozen=True, kw_only=True):
     """How often the kernel is asked."""
 
     node_s: Annotated[float, Meta(ge=0.02, le=60.0)] = 0.1
     agent_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
 
 
-class OfficerPolicy(_Section):
+class OfficerPolicy(_Section, frozen=True, kw_only=True):
     """The socket and who may use it."""
 
     group: str = ""
@@ -107,7 +108,7 @@ class OfficerPolicy(_Section):
     """Members may act on everybody's agents."""
 
 
-class Policy(_Section):
+class Policy(_Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
     officer: OfficerPolicy = OfficerPolicy()
@@ -127,32 +128,63 @@ class Policy(_Section):
 def parse_policy(text: bytes | str) -> Policy:
     """The policy in a TOML document. Raises InvalidPolicy with the path of the offending key; nothing is taken then."""
     try:
-        policy = msgspec.toml.decode(text, type=Policy)
-    except msgspec.ValidationError as problem:
-        raise InvalidPolicy(f"configuration: {problem}; see docs/configuration.md") from problem
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        written = msgspec.toml.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as problem:
         raise InvalidPolicy(f"configuration is not TOML: {problem}") from problem
+    return policy_from(written)
+
+
+def policy_from(written: object) -> Policy:
+    """The policy in plain tables, as TOML or JSON hold them. Raises InvalidPolicy naming the setting and its value."""
+    try:
+        policy = msgspec.convert(written, type=Policy)
+    except msgspec.ValidationError as problem:
+        raise InvalidPolicy(f"configuration: {_in_words(str(problem), written)}; docs/configuration.md lists every setting") from problem
     return check_policy(policy)
+
+
+def _in_words(problem: str, written: object) -> str:
+    """msgspec's *problem* as a sentence about the setting and the value that was *written*."""
+    what, _, path = problem.partition(" - at `$")
+    setting = path.rstrip("`").lstrip(".")
+    if "unknown field" in what:
+        return f"{setting}{'.' if setting else ''}{what.split('`')[1]} is not a setting"
+    value = written
+    for key in setting.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    wanted = what.partition(", got ")[0].removeprefix("Expected ").replace("`", "").replace("object", "table")
+    return f"{setting or 'it'} must be {wanted}" + ("" if value is None else f", got {shown(value)}")
 
 
 def check_policy(policy: Policy) -> Policy:
     """*policy*, when its amounts can be read and its names used. Raises InvalidPolicy."""
     try:
         for name in policy.node.slots:
-            check_name(name, "node.slots")
-            if name in STOCKS:
-                raise InvalidPolicy(f"node.slots.{name} is a resource that every node has; use node.capacity.{name}")
+            _check_slot(name)
         known = policy.resources()
         parse_amounts(policy.node.capacity, known, "node.capacity")
         parse_amounts(policy.node.reserve, known, "node.reserve")
-        memory = {"defaults.request_memory": policy.defaults.request_memory, "defaults.limit_memory_least": policy.defaults.limit_memory_least, "logs.most": policy.logs.most, "logs.keep": policy.logs.keep}
-        if policy.calls.memory is not None:
-            memory["calls.memory"] = policy.calls.memory
-        for field, text in memory.items():
-            parse_amounts({"memory": text}, STOCKS, field)
-        parse_amounts({"cpu": policy.defaults.request_cpu}, STOCKS, "defaults.request_cpu")
+        _check_amounts(policy)
     except InvalidPolicy:
         raise
-    except Exception as problem:
+    except BadInput as problem:
         raise InvalidPolicy(f"configuration: {problem}") from problem
     return policy
+
+
+def _check_slot(name: str) -> None:
+    check_name(name, "node.slots")
+    if name in STOCKS:
+        raise InvalidPolicy(f"configuration: node.slots.{name} is a resource that every node has; use node.capacity.{name}")
+
+
+def _check_amounts(policy: Policy) -> None:
+    """Raises BadInput for an amount outside of a table that cannot be read, or does not go with its neighbour."""
+    memory = STOCKS["memory"]
+    parse_amount(STOCKS["cpu"], policy.defaults.request_cpu, "defaults.request_cpu")
+    parse_amount(memory, policy.defaults.request_memory, "defaults.request_memory")
+    parse_amount(memory, policy.defaults.limit_memory_least, "defaults.limit_memory_least")
+    if policy.calls.memory is not None:
+        parse_amount(memory, policy.calls.memory, "calls.memory")
+    if parse_amount(memory, policy.logs.keep, "logs.keep") > parse_amount(memory, policy.logs.most, "logs.most"):
+        raise InvalidPolicy(f"configuration: logs.keep must be at most logs.most ({policy.logs.most}), got {policy.logs.keep}")

@@ -1,0 +1,40 @@
+# Everything a clone needs: the targets make what they use. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench soak lock format
+
+BIN := .venv/bin
+
+help: ## print each target with its sentence
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv: ## make .venv from the locked requirements and install bursar into it
+	@scripts/venv
+
+demo: venv ## run the main job on real agents, without bursar and with it, and judge both
+	@$(BIN)/bursar demo
+
+test: venv ## run every test that this machine allows, and list what was skipped and why
+	@$(BIN)/python tests/run.py
+
+check: venv ## format, lint, types, layers and the core tests, in less than a minute
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@PYTHONPATH=. $(BIN)/lint-imports --no-timings | tail -n 25
+	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/pytest -q -m "not kernel and not vm and not slow"
+
+bench: venv ## measure what docs and README claim; prints a table, needs a quiet machine
+	@$(BIN)/python -m benchmarks
+
+soak: venv ## the long tests: hours of starts, deaths and restarts under load
+	@$(BIN)/pytest -q -m slow --timeout 3600
+
+format: venv ## let ruff write the house's format
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: COMPILE = $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+lock: venv ## renew both locks from pyproject.toml and requirements/dev.in
+	@$(COMPILE) -o requirements/run.lock pyproject.toml
+	@$(COMPILE) -o requirements/dev.lock pyproject.toml requirements/dev.in
