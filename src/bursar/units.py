@@ -23,11 +23,13 @@ def _split(text: str) -> tuple[str, str]:
     return text[:end], text[end:].strip()
 
 
-def _number(number: str) -> float | int | None:
-    """The plain decimal number in *number*, exact where it is whole; None for anything else (signs, exponents, NaN)."""
-    if not number or not number.isascii() or number.count(".") > 1 or not number.replace(".", "").isdigit() or len(number) > 40:
+def _number(number: str) -> tuple[int, int] | None:
+    """The plain decimal number in *number* as an exact fraction; None for anything else (signs, exponents, NaN)."""
+    whole, _, part = number.partition(".")
+    digits = whole + part
+    if not digits.isascii() or not digits.isdigit() or len(number) > 40:
         return None
-    return float(number) if "." in number else int(number)
+    return int(digits), 10 ** len(part)
 
 
 def shown(value: object) -> str:
@@ -40,13 +42,13 @@ def shown(value: object) -> str:
 
 def _scaled(text: str | int | float, field: str, suffixes: dict[str, int], example: str) -> int:
     number, suffix = _split(text) if isinstance(text, str) else (shown(text), "")
-    value = _number(number)
-    if value is None or suffix not in suffixes:
+    fraction = _number(number)
+    if fraction is None or suffix not in suffixes:
         raise InvalidAmount(f"{field} must be an amount such as {example}, got {shown(text)}; write for example {field}={example}")
-    amount = value * suffixes[suffix]
+    amount = fraction[0] * suffixes[suffix] // fraction[1]
     if amount > MAX_AMOUNT:
         raise InvalidAmount(f"{field} must be at most {MAX_AMOUNT}, got {shown(text)}; write for example {field}={example}")
-    return int(amount)
+    return amount
 
 
 def parse_bytes(text: str | int, field: str = "memory") -> int:
@@ -71,14 +73,14 @@ def parse_count(text: str | int, field: str) -> int:
 def parse_seconds(text: str | int | float, field: str) -> float:
     """Seconds in *text*: "250ms", "5s", "2m", "1h", "1d", or a bare number of seconds. Raises InvalidAmount."""
     number, suffix = _split(text) if isinstance(text, str) else (shown(text), "")
-    value = _number(number)
-    if value is None or suffix not in _SECONDS:
+    fraction = _number(number)
+    if fraction is None or suffix not in _SECONDS:
         raise InvalidAmount(f"{field} must be a time such as 30s, got {shown(text)}; write for example {field}=30s")
-    return float(value) * _SECONDS[suffix]
+    return fraction[0] / fraction[1] * _SECONDS[suffix]
 
 
 def format_bytes(amount: int) -> str:
-    """*amount* for people: three significant digits, binary suffix ("3.9 GiB", "256 MiB")."""
+    """*amount* for people: two or three digits, binary suffix ("3.9 GiB", "256 MiB")."""
     size = float(amount)
     for suffix in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1023.95 or suffix == "TiB":
@@ -90,4 +92,4 @@ def format_bytes(amount: int) -> str:
 
 def format_millicores(amount: int) -> str:
     """*amount* for people, in cores: 500 → "0.5", 2000 → "2"."""
-    return f"{amount / 1000:.3f}".rstrip("0").rstrip(".")
+    return f"{amount // 1000}.{amount % 1000:03}".rstrip("0").rstrip(".")
