@@ -37,6 +37,9 @@ class InvalidPolicy(BadInput):
 class InvalidMessage(BadInput):
     """A line on the socket that is no request of ours."""
 
+    request_id: int = 0
+    """Of the request, where it could be read."""
+
 
 class Refused(BursarError):
     """A fair request that is not granted now."""

@@ -237,7 +237,7 @@ class Outcome(Event, frozen=True, kw_only=True):
 
 
 class Shaped(Outcome, frozen=True, kw_only=True):
-    """The cell stands and carries these limits, as the kernel reads them back."""
+    """The cell stands and the kernel reads back what these limits come to on this host."""
 
     part: str
     limits: Limits
@@ -248,6 +248,7 @@ class Placed(Outcome, frozen=True, kw_only=True):
 
     part: str
     pid: int
+    ticket: int
 
 
 class Froze(Outcome, frozen=True, kw_only=True):
@@ -267,6 +268,12 @@ class Removed(Outcome, frozen=True, kw_only=True):
 
     part: str
     death: Death
+
+
+class Done(Outcome, frozen=True, kw_only=True):
+    """A small effect that needs no more words (signal, marks, scores) is done."""
+
+    verb: str
 
 
 class Failed(Outcome, frozen=True, kw_only=True):

@@ -1,0 +1,160 @@
+"""This is about the one gate: every start asks here and is granted, queued or refused."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from bursar.core import ledger, queue
+from bursar.core.allocation.feasible import lacks
+from bursar.core.enforce import limits_of, oom_score_adj_of
+from bursar.core.explain import promise, summary
+from bursar.core.lending import lend
+from bursar.core.life import record, step
+from bursar.core.request import complete, impossible, mistake_in
+from bursar.core.state import Agent, State
+from bursar.model.actions import Action, Answer, Because, Refuse, Watch
+from bursar.model.agents import Life, Spec
+from bursar.model.events import Asked
+
+
+def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
+    """A request: checked whole, then put into the queue, where settling finds it; a repeated one keeps its place."""
+    again = state.live(event.spec.agent_id) if event.spec.agent_id else _by_key(state, event.spec.key)
+    if again is not None and again.spec.key == event.spec.key and event.spec.key and again.spec.owner_uid == event.spec.owner_uid:
+        yield from _returns(state, again, event)
+        return
+    spec = complete(state, event.spec, event.peer.agent_id)
+    mistake = mistake_in(spec) or _taken(state, spec) or impossible(state, spec)
+    if mistake is not None:
+        yield Refuse(because=Because("checked before anything is held"), ticket=event.ticket, code="bad-input", message=mistake)
+        return
+    refusal = _full(state, event, spec, now_s)
+    if refusal is not None:
+        state.refusals[refusal.because.rule] = state.refusals.get(refusal.because.rule, 0) + 1
+        yield refusal
+        return
+    wait_s = state.policy.queue.wait_s if event.wait_s is None else min(event.wait_s, state.policy.queue.wait_s)
+    agent = Agent(spec=_named(state, spec), life=Life.QUEUED, since_s=now_s, arrived_s=now_s, wait_until_s=now_s + wait_s, ticket=event.ticket)
+    state.agents[agent.id] = agent
+    state.ended.pop(agent.id, None)
+    state.tickets[event.ticket] = ("run", agent.id)
+    queue.join(state, agent)
+
+
+def admit(state: State, now_s: float) -> Iterator[Action]:
+    """Grant what fits, best first; tell the others why they wait."""
+    if not state.unsettled_queue:
+        return
+    for agent in queue.grantable(state, now_s):
+        yield from _grant(state, agent, now_s)
+    state.unsettled_queue = False
+    for position, name in enumerate(state.waiting):
+        agent = state.agents[name]
+        if not agent.story:
+            yield from _queued(state, agent, position, now_s)
+
+
+def position_line(state: State, agent: Agent, position: int) -> dict[str, object]:
+    """What a waiting caller is told, once and as keep-alive."""
+    return {"event": "queued", "agent": agent.id, "position": position, "because": str(queue.why_waiting(state, agent))}
+
+
+def _taken(state: State, spec: Spec) -> str | None:
+    if spec.agent_id in state.agents:
+        return f"name {spec.agent_id!r} is taken by a living agent; choose another, or end it with `bursar stop {spec.agent_id}`"
+    return None
+
+
+def _by_key(state: State, key: str) -> Agent | None:
+    """A nameless request that comes again is found by its secret. Rare: a scan will do."""
+    return next((state.agents[name] for name in state.waiting if state.agents[name].spec.key == key), None) if key else None
+
+
+def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None:
+    """A refusal for a request that may not wait and cannot be granted now, or for which the queue has no place."""
+    if spec.parent is not None:
+        missing = lacks(spec.requests, ledger.free(state.ledger, spec.parent))
+        if missing:
+            because = Because("not within the parent's lease", queue.lacking(missing))
+            return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{queue.lacking(missing)} in the lease of {spec.parent}; ask for less", shortage=missing)
+        return None
+    if event.wait_s is not None and event.wait_s <= 0:
+        missing = lacks(spec.requests, ledger.free(state.ledger))
+        if not missing and not state.waiting:
+            return None
+        position = len(state.waiting)
+        reason = queue.lacking(missing) if missing else f"{position} others wait before it"
+        because = Because("no room and not to wait", reason)
+        held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
+        return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{reason}{held}; leave out --no-wait to queue", shortage=missing, position=position, retry_after_s=queue.retry_after_s(state, position))
+    if len(state.waiting) >= state.policy.queue.length:
+        because = Because("the queue is full", str(len(state.waiting)), str(state.policy.queue.length))
+        message = f"{len(state.waiting)} requests wait already, queue.length is {state.policy.queue.length}; try again later"
+        return Refuse(because=because, ticket=event.ticket, code="refused", message=message, position=len(state.waiting), retry_after_s=queue.retry_after_s(state, len(state.waiting)))
+    return None
+
+
+def _named(state: State, spec: Spec) -> Spec:
+    """*spec* with a name: its own, or its command's first word and the next number."""
+    if spec.agent_id:
+        return spec
+    word = spec.command.split(" ", 1)[0].rsplit("/", 1)[-1]
+    base = "".join(letter for letter in word if letter.isascii() and (letter.isalnum() or letter in "_-"))[:24] or spec.type
+    while True:
+        state.counter += 1
+        name = f"{base.lstrip('-') or 'agent'}-{state.counter}"
+        if name not in state.agents:
+            return msgspec.structs.replace(spec, agent_id=name)
+
+
+def _queued(state: State, agent: Agent, position: int, now_s: float) -> Iterator[Action]:
+    because = queue.why_waiting(state, agent)
+    agent.story.append((now_s, f"queued at {position}: {because}"))
+    assert agent.wait_until_s is not None
+    state.set_timer(agent, "wait", agent.wait_until_s)
+    state.set_timer(agent, "keep-alive", now_s + state.policy.queue.keep_alive_s)
+    yield record(agent, because, with_spec=True)
+    if agent.ticket is not None:
+        yield Answer(because=because, ticket=agent.ticket, body=position_line(state, agent, position), done=False)
+
+
+def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    """The lease is held from here on."""
+    spec = agent.spec
+    ledger.take(state.ledger, agent.id, spec.requests, spec.parent)
+    if spec.parent is not None:
+        lend(state, agent)
+    waited_s = now_s - agent.arrived_s
+    because = Because("granted", promise(spec, spec.requests) if spec.parent is None else f"a child lease of {spec.parent}", f"waited {waited_s:.3f} s")
+    for what in ("wait", "keep-alive", "caller"):
+        agent.due.pop(what, None)
+    yield from step(state, agent, Life.STARTING, because, now_s)
+    agent.wanted = limits_of(spec, {})
+    agent.oom_score_adj = oom_score_adj_of(spec, None, state.ledger.allocatable["memory"])
+    state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
+    if spec.ttl_s is not None:
+        state.set_timer(agent, "lease", now_s + spec.ttl_s)
+    yield Watch(because=because, agent_id=agent.id, period_s=state.policy.sense.agent_s)
+    if agent.ticket is not None:
+        yield Answer(because=because, ticket=agent.ticket, body=grant_line(agent), done=False, after_record=True)
+
+
+def grant_line(agent: Agent) -> dict[str, object]:
+    """What the caller needs to start: name, the grant in words, variables for the command."""
+    spec = agent.spec
+    slots = {f"BURSAR_{name.upper().replace('-', '_').replace('.', '_')}": str(amount) for name, amount in spec.requests.items() if name not in ("cpu", "memory", "pids", "disk")}
+    return {"event": "granted", "agent": agent.id, "summary": summary(spec), "env": {"BURSAR_AGENT_ID": agent.id} | slots, "detached": spec.detached}
+
+
+def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
+    """A caller that lost its connection asks again with its key: same agent, same place."""
+    if agent.ticket is not None:
+        state.tickets.pop(agent.ticket, None)
+    agent.ticket = event.ticket
+    agent.due.pop("caller", None)
+    state.tickets[event.ticket] = ("run", agent.id)
+    because = Because("the caller is back")
+    if agent.life is Life.QUEUED:
+        yield Answer(because=because, ticket=event.ticket, body=position_line(state, agent, state.waiting.index(agent.id)), done=False)
+    else:
+        yield Answer(because=because, ticket=event.ticket, body=grant_line(agent), done=False, after_record=True)

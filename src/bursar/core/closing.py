@@ -1,0 +1,109 @@
+"""This is about the last steps of a life, used by every chapter that ends one: stop, empty, tell, give the lease back."""
+
+from collections.abc import Iterator
+
+from bursar.core import ledger, queue
+from bursar.core.explain import agent_sentence, describe, end_of
+from bursar.core.lending import take_back
+from bursar.core.life import step, tell
+from bursar.core.state import Agent, Ended, State
+from bursar.model.actions import Action, Answer, Because, Refuse, Shutdown, Signal, Watch
+from bursar.model.agents import End, Life
+
+SIGTERM = 15
+
+
+def over(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
+    """The command is over: from here on the agent is only emptied."""
+    if agent.life is Life.RUNNING:
+        yield from step(state, agent, Life.STOPPING, because, now_s)
+    elif agent.life is Life.STARTING:
+        agent.end = agent.end or End.FAILED
+        yield from step(state, agent, Life.STOPPING, because, now_s)
+    agent.due.pop("grace", None)
+    agent.due.pop("term", None)
+    state.dirty.add(agent.id)
+    if agent.removed:
+        yield from finish(state, agent, now_s)
+
+
+def stop_with_notice(state: State, agent: Agent, because: Because, grace_s: float, now_s: float) -> Iterator[Action]:
+    """TERM to the command; whatever is left when the grace is over is killed."""
+    agent.end = End.KILLED
+    agent.restraints.clear()
+    yield from step(state, agent, Life.STOPPING, because, now_s)
+    state.set_timer(agent, "grace", now_s + grace_s)
+    agent.pending.add("signal")
+    yield Signal(because=because, action_id=state.action_id(), agent_id=agent.id, signal_number=SIGTERM)
+
+
+def stop_now(state: State, agent: Agent, end: End, because: Because, now_s: float) -> Iterator[Action]:
+    """End the agent without notice, whatever its life."""
+    agent.end = agent.end or end
+    agent.due.pop("grace", None)
+    state.dirty.add(agent.id)
+    if agent.life is Life.QUEUED:
+        yield from withdraw(state, agent, end, because, now_s)
+    elif agent.life is not Life.STOPPING:
+        for placing in agent.placing:
+            yield Refuse(because=because, ticket=placing.ticket, code="refused", message=f"{agent.id}: {because}")
+        agent.placing.clear()
+        yield from step(state, agent, Life.STOPPING, because, now_s)
+    if agent.main_pid is None and not agent.status_final:
+        agent.status_final = True
+
+
+def withdraw(state: State, agent: Agent, end: End, because: Because, now_s: float) -> Iterator[Action]:
+    """Take a waiting request out of the queue and say so to its caller."""
+    queue.leave(state, agent)
+    agent.end = end
+    if agent.ticket is not None:
+        missing = because.reading
+        yield Refuse(because=because, ticket=agent.ticket, code="refused", message=f"{agent.id}: {because}" if missing else f"{agent.id}: {because.rule}")
+        state.tickets.pop(agent.ticket, None)
+        agent.ticket = None
+    yield from _forget(state, agent, because, now_s)
+
+
+def finish(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    """The agent is gone and its status known (or known to be unknown): tell everybody, give the lease back."""
+    if not agent.status_final:
+        return
+    agent.end = end_of(agent.status, agent.end)
+    yield from _forget(state, agent, Because("ended", describe(agent.status)), now_s)
+
+
+def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
+    yield from step(state, agent, Life.ENDED, because, now_s)
+    assert agent.end is not None
+    sentence = agent_sentence(agent.spec, agent.kills, agent.kill_peak_bytes, agent.status)
+    if sentence is not None:
+        tell(agent, sentence, now_s)
+    ended = Ended(spec=agent.spec, end=agent.end, status=agent.status, ended_s=now_s, kills=agent.kills, memory_peak_bytes=agent.kill_peak_bytes, sentence=sentence, story=tuple(agent.story))
+    del state.agents[agent.id]
+    state.dirty.discard(agent.id)
+    _remember(state, agent.id, ended)
+    if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
+        queue.note_release(state, now_s)
+    if agent.wanted is not None and agent.spec.parent is not None:
+        take_back(state, agent)
+    yield Watch(because=because, agent_id=agent.id, period_s=None)
+    for ticket in ([agent.ticket] if agent.ticket is not None else []) + agent.waiters:
+        state.tickets.pop(ticket, None)
+        yield Answer(because=because, ticket=ticket, body=ended_line(ended), done=True)
+    for child in state.children(agent.id):
+        yield from stop_now(state, child, End.EXPIRED, Because("its parent ended", agent.id), now_s)
+    if state.stopping and not any(True for _ in state.running()):
+        yield Shutdown(because=Because("the last agent ended"))
+
+
+def _remember(state: State, agent_id: str, ended: Ended) -> None:
+    state.ended.pop(agent_id, None)
+    state.ended[agent_id] = ended
+    while len(state.ended) > state.policy.agents.remembered:
+        state.ended.popitem(last=False)
+
+
+def ended_line(ended: Ended) -> dict[str, object]:
+    """The last word about an agent."""
+    return {"agent": ended.spec.agent_id, "end": str(ended.end), "status": ended.status, "sentence": ended.sentence}

@@ -1,0 +1,204 @@
+"""This is about wanted − seen: what the kernel must be told so that it holds what was granted.
+
+Settling looks at dirty agents only. Every difference becomes one action; while it is under way (`pending`) it is not
+asked for again; its outcome makes the agent dirty once more.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from bursar.core.state import Agent, State
+from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
+from bursar.model.agents import Life, QosClass, Restraint, Spec
+from bursar.model.kernel import MAIN, Limits, Reading
+
+LEAST_WEIGHT, MOST_WEIGHT = 1, 10_000
+OOM_SCORE_MOST = 1000
+CALL_ABOVE_AGENT = 200
+"""A tool call starts this much higher than its agent, so that it dies first of the two."""
+
+
+def limits_of(spec: Spec, lent: dict[str, int]) -> Limits:
+    """The kernel limits of an agent: its lease less what its children were lent."""
+    return Limits(
+        memory_bytes=spec.limits["memory"] - lent.get("memory", 0),
+        pids=max(spec.limits["pids"] - lent.get("pids", 0), 1),
+        cpu_millicores=spec.limits.get("cpu"),
+        cpu_weight=weight_of(spec),
+        cpu_idle=spec.qos is QosClass.BEST_EFFORT,
+        memory_min_bytes=spec.requests.get("memory", 0) if spec.qos is QosClass.GUARANTEED else 0,
+        memory_low_bytes=spec.requests.get("memory", 0) if spec.qos is QosClass.BURSTABLE else 0,
+    )
+
+
+def weight_of(spec: Spec) -> int:
+    """cpu.weight by request: a whole core is the kernel's default of 100 (as Kubernetes' shares, 1024 a core)."""
+    if spec.qos is QosClass.BEST_EFFORT:
+        return LEAST_WEIGHT
+    return min(max(spec.requests.get("cpu", 0) // 10, LEAST_WEIGHT), MOST_WEIGHT)
+
+
+def oom_score_adj_of(spec: Spec, reading: Reading | None, ceiling_bytes: int) -> int:
+    """The kernel's victim order as a number in 0..1000, relative to the officer's own.
+
+    The kernel adds 1000 · size / ceiling to it and kills the highest process. What an agent's *other* processes use
+    is taken from its request first, so that its largest process stands at 1000 · (1 + (usage − request) / ceiling):
+    above 1000 exactly when the agent is above its request, whatever the number of its processes. Guaranteed within
+    its request stands at 0 + size, which is lower than every burstable within its own, as requests never exceed the ceiling.
+    """
+    request = spec.requests.get("memory", 0)
+    usage = reading.memory_bytes if reading else 0
+    if spec.qos is QosClass.GUARANTEED and usage <= request:
+        return 0
+    largest = reading.largest_bytes if reading and reading.largest_bytes is not None else usage
+    unused = max(request - max(usage - largest, 0), 0)
+    return max(OOM_SCORE_MOST - OOM_SCORE_MOST * unused // max(ceiling_bytes, 1), 0)
+
+
+def call_score(agent: Agent) -> int:
+    """oom_score_adj of the agent's tool calls."""
+    return min(agent.oom_score_adj + CALL_ABOVE_AGENT, OOM_SCORE_MOST)
+
+
+def enforce(state: State, now_s: float) -> Iterator[Action]:
+    """Actions for every dirty agent."""
+    dirty, state.dirty = state.dirty, set()
+    for name in sorted(dirty):
+        agent = state.agents.get(name)
+        if agent is not None:
+            yield from _agent(state, agent, now_s)
+
+
+def _agent(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    if agent.life in (Life.QUEUED, Life.ENDED) or agent.wanted is None:
+        return
+    if agent.life is Life.STOPPING:
+        yield from _empty(state, agent)
+        return
+    yield from _limits(state, agent)
+    yield from _places(state, agent)
+    yield from _freezer(state, agent, now_s)
+    yield from _scores(state, agent)
+    yield from _calls(state, agent)
+
+
+def _limits(state: State, agent: Agent) -> Iterator[Action]:
+    """Wanted limits that the kernel does not show yet. A deferred one waits for the next reading."""
+    if agent.seen == agent.wanted or "shape" in agent.pending or agent.deferred is not None:
+        return
+    assert agent.wanted is not None
+    agent.pending.add("shape")
+    fresh = agent.seen is None
+    because = Because("the grant") if fresh else Because("wanted and seen differ")
+    yield Shape(because=because, action_id=state.action_id(), agent_id=agent.id, part="", limits=agent.wanted, marks=marks(agent) if fresh else {}, fresh=fresh)
+
+
+def _places(state: State, agent: Agent) -> Iterator[Action]:
+    """Children that wait for go, once the cell that they asked for stands."""
+    for placing in tuple(agent.placing):
+        call = next((call for call in agent.calls.values() if f"call-{call.number}" == placing.part), None)
+        ready = agent.seen is not None if placing.part == MAIN else call is not None and call.shaped
+        if not ready:
+            continue
+        agent.placing.remove(placing)
+        agent.pending.add(f"place {placing.part}")
+        score = agent.oom_score_adj if placing.part == MAIN else call_score(agent)
+        yield Place(
+            because=Because("the caller's child asked for itself"),
+            action_id=state.action_id(),
+            agent_id=agent.id,
+            part=placing.part,
+            pid=placing.pid,
+            uid=placing.uid,
+            ticket=placing.ticket,
+            oom_score_adj=score,
+            keeper=placing.keeper,
+            calls_at_once=agent.spec.calls_at_once,
+            call_memory_bytes=agent.spec.call_memory_bytes or agent.spec.limits["memory"],
+        )
+
+
+def _freezer(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    """Frozen as long as anybody's restraint stands; the guard holds the shortest bound when all are bounded."""
+    wanted = bool(agent.restraints)
+    if wanted == agent.frozen or "freeze" in agent.pending or not agent.populated:
+        return
+    agent.pending.add("freeze")
+    yield Mark(because=Because("restraints outlive the officer"), action_id=state.action_id(), agent_id=agent.id, marks=restraint_marks(agent))
+    if wanted:
+        guard_s = bound_s(agent, now_s)
+        because = Because("; ".join(restraint.because for restraint in agent.restraints.values()))
+        yield Freeze(because=because, action_id=state.action_id(), agent_id=agent.id, guard_s=guard_s)
+    else:
+        yield Thaw(because=Because("no restraint is left"), action_id=state.action_id(), agent_id=agent.id)
+
+
+def bound_s(agent: Agent, now_s: float) -> float | None:
+    """Seconds until the last bounded restraint ends; None when one of them has no bound."""
+    untils = [restraint.until_s for restraint in agent.restraints.values()]
+    if not untils or any(until is None for until in untils):
+        return None
+    return max(max(until for until in untils if until is not None) - now_s, 0.0)
+
+
+def _scores(state: State, agent: Agent) -> Iterator[Action]:
+    if not agent.populated or "scores" in agent.pending:
+        return
+    score = oom_score_adj_of(agent.spec, agent.reading, state.ledger.allocatable["memory"])
+    if score != agent.oom_score_adj:
+        agent.oom_score_adj = score
+        agent.pending.add("scores")
+        yield SetOomScores(because=Because("the kernel's victim order"), action_id=state.action_id(), agent_id=agent.id, oom_score_adj=score)
+
+
+def _calls(state: State, agent: Agent) -> Iterator[Action]:
+    for call in agent.calls.values():
+        part = f"call-{call.number}"
+        if call.limits is not None and not call.shaped and not call.by_wrapper and not call.returned and "shape" not in call.pending:
+            call.pending.add("shape")
+            yield Shape(because=Because("a tool call's envelope"), action_id=state.action_id(), agent_id=agent.id, part=part, limits=call.limits, marks={}, fresh=True)
+        if call.returned and call.populated and "kill" not in call.pending:
+            call.pending.add("kill")
+            yield Kill(because=Because("the end of the command is the end of the call"), action_id=state.action_id(), agent_id=agent.id, part=part)
+        if call.returned and not call.populated and "remove" not in call.pending and f"place {part}" not in agent.pending and "shape" not in call.pending:
+            call.pending.add("remove")
+            yield Remove(because=Because("the call is over"), action_id=state.action_id(), agent_id=agent.id, part=part)
+
+
+def _empty(state: State, agent: Agent) -> Iterator[Action]:
+    """A stopping agent: everything killed once its grace is over, then taken out of the tree."""
+    if agent.pending & {"shape", "remove"} or any(verb.startswith("place") for verb in agent.pending):
+        return
+    if agent.frozen and "freeze" not in agent.pending and "grace" in agent.due:
+        agent.pending.add("freeze")
+        yield Thaw(because=Because("it is to hear that it must stop"), action_id=state.action_id(), agent_id=agent.id)
+    if agent.populated:
+        if "grace" not in agent.due and "kill" not in agent.pending:
+            agent.pending.add("kill")
+            yield Kill(because=Because("what is left of a stopping agent"), action_id=state.action_id(), agent_id=agent.id, part="")
+        return
+    if not agent.removed:
+        agent.pending.add("remove")
+        yield Remove(because=Because("the agent is empty"), action_id=state.action_id(), agent_id=agent.id, part="")
+
+
+def marks(agent: Agent) -> dict[str, str]:
+    """What the agent's directory says of it, for an officer that has lost its journal."""
+    return {"lease": msgspec.json.encode(agent.spec).decode()} | restraint_marks(agent)
+
+
+def restraint_marks(agent: Agent) -> dict[str, str]:
+    """Who restrains the agent; the guard thaws only where every one is bounded."""
+    if not agent.restraints:
+        return {"restraints": ""}
+    return {"restraints": msgspec.json.encode(list(agent.restraints.values())).decode()}
+
+
+def parse_restraints(text: str) -> list[Restraint]:
+    """Restraints from a mark; a damaged mark is read as none."""
+    try:
+        return msgspec.json.decode(text or "[]", type=list[Restraint])
+    except msgspec.MsgspecError:
+        return []
+

@@ -1,0 +1,73 @@
+"""This is about sentences: what a person reads about a grant, a death, a limit."""
+
+from bursar.model.agents import End, QosClass, Spec
+from bursar.model.resources import Amounts, format_amount, format_amounts
+from bursar.units import format_bytes
+
+SIGKILL = 9
+
+
+def summary(spec: Spec) -> str:
+    """One line about a grant: "burstable, memory 256 MiB to 3.9 GiB, cpu 0.5, pids ≤ 1024"."""
+    parts = [str(spec.qos)]
+    request, limit = spec.requests.get("memory"), spec.limits["memory"]
+    parts.append(f"memory {format_bytes(request)} to {format_bytes(limit)}" if request and request != limit else f"memory ≤ {format_bytes(limit)}")
+    if "cpu" in spec.limits:
+        parts.append(f"cpu ≤ {format_amount('cpu', spec.limits['cpu'])}")
+    parts.append(f"pids ≤ {spec.limits['pids']}")
+    extra = {name: amount for name, amount in spec.requests.items() if name not in ("memory", "cpu", "pids")}
+    if extra:
+        parts.append(format_amounts(extra))
+    return ", ".join(parts)
+
+
+def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int, *, way_out: str, whole: bool = True) -> str:
+    """Why the kernel killed, and what to try."""
+    reached = f" and it reached {format_bytes(peak_bytes)}" if peak_bytes is not None else ""
+    victim = f"{who} ran out of memory and was killed by the kernel" if whole else f"{who} ran out of memory: the kernel killed {kills} of its processes"
+    return f"{victim}: its limit is {format_bytes(limit_bytes)}{reached}. Try {way_out}, or let it use less (fewer workers, smaller batches)."
+
+
+def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int | None) -> str | None:
+    """What the agent's caller should read when it ended; None when the command's own output says it all."""
+    if not kills:
+        return None
+    more = format_bytes(spec.limits["memory"] * 2).replace(" ", "")
+    whole = status is None or status & 0x7F == SIGKILL or status >> 8 == 128 + SIGKILL
+    return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}", whole=whole)
+
+
+def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak_bytes: int | None) -> str | None:
+    """What the tool call's caller should read."""
+    if not kills:
+        return None
+    return out_of_memory(f"this command (call {number} of {agent_id})", limit_bytes, peak_bytes, kills, way_out="a smaller input or fewer parallel jobs") + f" Agent {agent_id} goes on."
+
+
+def end_of(status: int | None, end: End | None) -> End:
+    """How an agent ended, when nobody decided it: by its status."""
+    if end is not None:
+        return end
+    if status is None:
+        return End.FAILED
+    if status & 0x7F:
+        return End.KILLED
+    return End.EXITED if status == 0 else End.FAILED
+
+
+def promise(spec: Spec, requests: Amounts) -> str:
+    """What the class promises, for `explain`."""
+    match spec.qos:
+        case QosClass.GUARANTEED:
+            return f"guaranteed: {format_amounts(requests)} are reserved; within them it is never throttled, frozen, preempted or killed by bursar"
+        case QosClass.BURSTABLE:
+            return f"burstable: {format_amounts(requests)} are reserved, the rest up to the limit is what others leave"
+        case QosClass.BEST_EFFORT:
+            return "best-effort: nothing is reserved; first to wait, to be squeezed, frozen and stopped"
+
+
+def describe(status: int | None) -> str:
+    """A wait status for people."""
+    if status is None:
+        return "status unknown"
+    return f"killed by signal {status & 0x7F}" if status & 0x7F else f"exit code {status >> 8}"

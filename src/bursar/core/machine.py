@@ -1,0 +1,97 @@
+"""The machine: events in, actions out, and the only way to change the fleet's state.
+
+    reading / request → event → chapter → settle (expire → admit → enforce) → actions → performed → outcome → event
+
+Each event is given to its chapter; then the whole fleet is settled once per batch. A client's mistake comes back as
+a `Refuse`; a broken invariant raises, and the caller rebuilds the state from kernel and journal.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from bursar.core import admission, calling, ending, observing, recovery, resizing, restraining, starting
+from bursar.core.enforce import enforce
+from bursar.core.expiry import expire
+from bursar.core.ledger import open_ledger
+from bursar.core.state import State
+from bursar.model import events
+from bursar.model.actions import Action, Answer, Because
+from bursar.model.events import Event
+from bursar.model.kernel import Capabilities
+from bursar.model.policy import Policy
+from bursar.model.resources import Amounts
+
+Chapter = Callable[[State, Any, float], Iterable[Action]]
+
+
+def removed(state: State, event: events.Removed, now_s: float) -> Iterator[Action]:
+    """A cell is gone: the agent's own, or a call's."""
+    agent = state.live(event.agent_id)
+    if agent is not None and event.part:
+        yield from calling.call_removed(state, agent, event, now_s)
+    else:
+        yield from ending.removed(state, event, now_s)
+
+
+def reconfigured(state: State, event: events.Reconfigured, now_s: float) -> Iterator[Action]:
+    """A whole, checked policy takes the place of the old one; leases that stand are kept."""
+    books = open_ledger(event.policy, state.ledger.capacity)
+    state.ledger.allocatable = books.allocatable
+    state.policy = event.policy
+    state.unsettled_queue = True
+    if event.ticket is not None:
+        yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"allocatable": books.allocatable}, done=True)
+
+
+def ticked(state: State, event: events.Tick, now_s: float) -> Iterator[Action]:
+    """Time has passed; settling does the rest."""
+    yield from ()
+
+
+CHAPTERS: dict[type[Event], Chapter] = {
+    events.Asked: admission.asked,
+    events.TicketClosed: ending.ticket_closed,
+    events.PlaceAsked: starting.place_asked,
+    events.Stayed: starting.stayed,
+    events.CommandEnded: ending.command_ended,
+    events.MainGone: ending.main_gone,
+    events.StopAsked: ending.stop_asked,
+    events.FreezeAsked: restraining.freeze_asked,
+    events.ThawAsked: restraining.thaw_asked,
+    events.ResizeAsked: resizing.resize_asked,
+    events.Heartbeat: resizing.heartbeat,
+    events.WaitAsked: ending.wait_asked,
+    events.CallAsked: calling.call_asked,
+    events.CallReturned: calling.call_returned,
+    events.CallSeen: calling.call_seen,
+    events.Reconfigured: reconfigured,
+    events.ShutdownAsked: ending.shutdown_asked,
+    events.Read: observing.read,
+    events.OutOfMemory: calling.out_of_memory,
+    events.Emptied: ending.emptied,
+    events.Seen: recovery.seen,
+    events.Tick: ticked,
+    events.Shaped: starting.shaped,
+    events.Placed: starting.placed,
+    events.Froze: restraining.froze,
+    events.Killed: ending.killed,
+    events.Removed: removed,
+    events.Done: observing.done,
+    events.Failed: starting.failed,
+}
+
+
+def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0) -> State:
+    """An empty fleet on a node of *capacity*. Raises BadInput when the policy's amounts cannot be read."""
+    return State(policy=policy, capabilities=capabilities, ledger=open_ledger(policy, capacity), officer_uid=officer_uid)
+
+
+def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:
+    """Actions for a batch of events at *now_s* (monotonic seconds). Changes *state* in place; same input, same output."""
+    actions: list[Action] = []
+    for event in batch:
+        actions.extend(CHAPTERS[type(event)](state, event, now_s))
+    actions.extend(expire(state, now_s))
+    actions.extend(admission.admit(state, now_s))
+    actions.extend(enforce(state, now_s))
+    return actions

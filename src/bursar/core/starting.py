@@ -1,0 +1,187 @@
+"""This is about the way from the grant to the running command: the cell is shaped, the child asks, is placed, and goes."""
+
+from collections.abc import Iterator
+
+from bursar.core.closing import stop_now
+from bursar.core.life import step, tell
+from bursar.core.state import Agent, Placing, State
+from bursar.model.actions import Action, Answer, Because, Refuse
+from bursar.model.agents import End, Life
+from bursar.model.events import Failed, PlaceAsked, Placed, Shaped, Stayed
+from bursar.model.kernel import MAIN
+from bursar.units import format_bytes
+
+RETRY_S = 0.05
+"""The kernel's "not now" is over after a grace period or two; a retry each 50 ms costs nothing."""
+
+
+def place_asked(state: State, event: PlaceAsked, now_s: float) -> Iterator[Action]:
+    """A child asks for itself; it proves by the key that its caller was granted this agent."""
+    agent = state.live(event.agent_id)
+    reason = _cannot_place(agent, event)
+    if reason is not None or agent is None:
+        yield Refuse(because=Because("not to be placed"), ticket=event.ticket, code="denied", message=f"place in {event.agent_id[:80]}: {reason}")
+        return
+    agent.placing.append(Placing(ticket=event.ticket, pid=event.peer.pid, uid=event.peer.uid, part=event.part, keeper=event.keeper))
+    state.tickets[event.ticket] = ("place", agent.id)
+    state.dirty.add(agent.id)
+
+
+def _cannot_place(agent: Agent | None, event: PlaceAsked) -> str | None:
+    if agent is None:
+        return "no such agent; its grant may have expired"
+    if event.part == MAIN:
+        if event.key != agent.spec.key or event.peer.uid not in (agent.spec.owner_uid, 0):
+            return "the key or the uid is not that of its caller"
+        return None if agent.life is Life.STARTING and not agent.placing else f"it is {agent.life} and started already"
+    call = next((call for call in agent.calls.values() if f"call-{call.number}" == event.part), None)
+    if call is None or not call.key or call.key != event.key:
+        return f"there is no {event.part[:40]} for this key"
+    return None if agent.life is Life.RUNNING and not call.returned else f"the agent is {agent.life}"
+
+
+def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
+    """The kernel carries the limits; whoever waited for them may go on."""
+    agent = state.live(event.agent_id)
+    if agent is None:
+        return
+    state.dirty.add(agent.id)
+    if event.part:
+        yield from _call_shaped(state, agent, event)
+        return
+    agent.pending.discard("shape")
+    agent.seen = event.limits
+    agent.deferred = None
+    for ticket in agent.resizers:
+        yield Answer(because=Because("the kernel has it"), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": None}, done=True)
+    agent.resizers.clear()
+
+
+def _call_shaped(state: State, agent: Agent, event: Shaped) -> Iterator[Action]:
+    call = agent.calls.get(int(event.part[5:]))
+    if call is None or call.limits is None:
+        return
+    call.pending.discard("shape")
+    call.shaped = True
+    if call.ticket is not None and not call.returned:
+        body = {"event": "granted", "agent": agent.id, "call": call.number, "part": event.part, "summary": f"memory ≤ {format_bytes(call.limits.memory_bytes)}", "env": {}}
+        yield Answer(because=Because("the call's cell stands"), ticket=call.ticket, body=body, done=False)
+
+
+def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
+    """The process is where it belongs: it may go."""
+    agent = state.live(event.agent_id)
+    if agent is None:
+        return
+    agent.pending.discard(f"place {event.part}")
+    agent.populated = True
+    state.dirty.add(agent.id)
+    yield Answer(because=Because("placed and checked"), ticket=event.ticket, body={"event": "go"}, done=True)
+    state.tickets.pop(event.ticket, None)
+    if event.part != MAIN:
+        call = agent.calls.get(int(event.part[5:]))
+        if call is not None:
+            call.populated = True
+        return
+    agent.main_pid = event.pid
+    if agent.life is not Life.STARTING:
+        return
+    agent.due.pop("start", None)
+    yield from step(state, agent, Life.RUNNING, Because("placed", f"pid {event.pid}"), now_s)
+    if agent.ticket is not None:
+        yield Answer(because=Because("placed"), ticket=agent.ticket, body={"event": "placed", "agent": agent.id}, done=False)
+
+
+def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
+    """An action did not work: what was under way is wanted again, or the start is given up with the reason."""
+    agent = state.live(event.agent_id)
+    if agent is None:
+        return
+    state.dirty.add(agent.id)
+    match event.verb:
+        case "shape" if event.part:
+            yield from _call_failed(state, agent, event)
+        case "shape":
+            yield from _shape_failed(state, agent, event, now_s)
+        case "place":
+            yield from _place_failed(state, agent, event, now_s)
+        case "remove":
+            yield from _remove_failed(state, agent, event, now_s)
+        case verb:
+            agent.pending.discard({"thaw": "freeze"}.get(verb, verb))
+            tell(agent, f"{verb} failed: {event.reason}", now_s)
+            if not event.gone:
+                state.dirty.discard(agent.id)
+                state.set_timer(agent, "again", now_s + RETRY_S)
+
+
+def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
+    agent.pending.discard("shape")
+    if agent.seen is None:
+        yield from stop_now(state, agent, End.FAILED, Because("its cell could not be made", event.reason), now_s)
+        return
+    if event.busy:
+        if agent.deferred is None:
+            tell(agent, f"resize deferred: {event.reason}", now_s)
+        agent.deferred = event.reason
+        state.dirty.discard(agent.id)
+    else:
+        tell(agent, f"limits not written: {event.reason}", now_s)
+        agent.deferred = event.reason
+    for ticket in agent.resizers:
+        yield Answer(because=Because("deferred", event.reason), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": event.reason}, done=True)
+    agent.resizers.clear()
+
+
+def _call_failed(state: State, agent: Agent, event: Failed) -> Iterator[Action]:
+    call = agent.calls.get(int(event.part[5:]))
+    if call is None:
+        return
+    call.pending.discard("shape")
+    call.returned = True
+    if call.ticket is not None:
+        yield Refuse(because=Because("the call's cell could not be made", event.reason), ticket=call.ticket, code="failed", message=f"call of {agent.id}: {event.reason}")
+
+
+def _place_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
+    agent.pending.discard(f"place {event.part}")
+    if event.part == MAIN:
+        agent.populated = True
+        yield from stop_now(state, agent, End.FAILED, Because("its process could not be placed", event.reason), now_s)
+        return
+    call = agent.calls.get(int(event.part[5:]))
+    if call is not None:
+        call.returned = True
+        call.populated = True
+
+
+def _remove_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
+    """Something is left in it: kill again, and try again."""
+    if event.part:
+        call = agent.calls.get(int(event.part[5:]))
+        if call is not None:
+            call.pending.discard("remove")
+            call.populated = True
+            call.pending.discard("kill")
+    else:
+        agent.pending.discard("remove")
+        agent.pending.discard("kill")
+        agent.populated = True
+    state.dirty.discard(agent.id)
+    state.set_timer(agent, "again", now_s + RETRY_S)
+    yield from ()
+
+
+def stayed(state: State, event: Stayed, now_s: float) -> Iterator[Action]:
+    """The caller of a running agent is back on a new connection."""
+    agent = state.live(event.agent_id)
+    if agent is None or agent.spec.key != event.key:
+        yield Refuse(because=Because("unknown agent"), ticket=event.ticket, code="unknown-agent", message=f"stay with {event.agent_id[:80]}: no living agent has this name and key")
+        return
+    if agent.ticket is not None:
+        state.tickets.pop(agent.ticket, None)
+    agent.ticket = event.ticket
+    agent.due.pop("caller", None)
+    state.tickets[event.ticket] = ("run", agent.id)
+    tell(agent, "the caller is back", now_s)
+    yield Answer(because=Because("the caller is back"), ticket=event.ticket, body={"agent": agent.id}, done=False)

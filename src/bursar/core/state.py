@@ -1,0 +1,186 @@
+"""This is about what core knows: one `State`, mutable, owned by `machine`.
+
+Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
+calls → `calling`; readings → `observing`; what is seen in the kernel → outcomes in the chapter that wanted them.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappush
+
+from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec
+from bursar.model.kernel import Capabilities, Limits, Reading
+from bursar.model.policy import Policy
+
+STORY_LINES = 200
+"""Of one agent; older lines are in the journal."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One tool call of an agent."""
+
+    number: int
+    limits: Limits | None
+    key: str = ""
+    command: str = ""
+    ticket: int | None = None
+    """Who asked for it; its end takes the call along."""
+    by_wrapper: bool = False
+    """Made by the agent's own wrapper; its cell is the wrapper's to remove while that lives."""
+    shaped: bool = False
+    populated: bool = False
+    returned: bool = False
+    status: int | None = None
+    answer_to: int | None = None
+    kills: int = 0
+    memory_peak_bytes: int | None = None
+    pending: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Placing:
+    """A child that waits for *go*."""
+
+    ticket: int
+    pid: int
+    uid: int
+    part: str
+    keeper: bool
+
+
+@dataclass(slots=True)
+class Agent:
+    """Everything about one living agent: wanted, seen, and what is on the way between them."""
+
+    spec: Spec
+    life: Life
+    since_s: float
+    """When it came to this life."""
+    arrived_s: float
+    wait_until_s: float | None = None
+    ticket: int | None = None
+    """The caller's connection."""
+    wanted: Limits | None = None
+    seen: Limits | None = None
+    populated: bool = False
+    frozen: bool = False
+    """Told to be, by the last outcome."""
+    restraints: dict[RestraintBy, Restraint] = field(default_factory=dict)
+    placing: list[Placing] = field(default_factory=list)
+    main_pid: int | None = None
+    calls: dict[int, Call] = field(default_factory=dict)
+    reading: Reading | None = None
+    oom_score_adj: int = 0
+    kills: int = 0
+    kill_peak_bytes: int | None = None
+    """Out-of-memory kills in its own processes, not in its calls."""
+    status: int | None = None
+    status_final: bool = False
+    end: End | None = None
+    """How it will have ended, once it has."""
+    removed: bool = False
+    deferred: str | None = None
+    """Why a resize must wait."""
+    waiters: list[int] = field(default_factory=list)
+    resizers: list[int] = field(default_factory=list)
+    due: dict[str, float] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
+    """Verbs under way in the kernel; each comes back as an outcome."""
+    story: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
+
+    @property
+    def id(self) -> str:
+        """The agent's name: directory, key and word for people."""
+        return self.spec.agent_id
+
+
+@dataclass(slots=True, frozen=True)
+class Ended:
+    """What is remembered of an agent that is gone."""
+
+    spec: Spec
+    end: End
+    status: int | None
+    ended_s: float
+    kills: int
+    memory_peak_bytes: int | None
+    sentence: str | None
+    story: tuple[tuple[float, str], ...]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Who holds how much. Written by `core.ledger` alone."""
+
+    capacity: dict[str, int]
+    allocatable: dict[str, int]
+    held: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By agent; a child's is part of its parent's."""
+    total: dict[str, int] = field(default_factory=dict)
+    """Sum over agents without a parent."""
+    lent: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By parent: what its children hold."""
+    lent_limits: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By parent: what of its memory and pids limits its children were lent."""
+
+
+@dataclass(slots=True)
+class State:
+    """The fleet."""
+
+    policy: Policy
+    capabilities: Capabilities
+    ledger: Ledger
+    agents: dict[str, Agent] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    """Agents in the queue, in the order of `core.queue`."""
+    ended: OrderedDict[str, Ended] = field(default_factory=OrderedDict)
+    tickets: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """ticket → (what it is for, agent): run, wait, place, call-N, …"""
+    dirty: set[str] = field(default_factory=set)
+    """Agents whose wanted and seen may differ."""
+    unsettled_queue: bool = False
+    timers: list[tuple[float, str, str]] = field(default_factory=list)
+    """Heap of (due_s, what, agent); only those equal to agent.due[what] count."""
+    counter: int = 0
+    next_action: int = 0
+    next_call: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
+    """Counted by rule, not stored one by one."""
+    release_every_s: float | None = None
+    """Smoothed time between two releases of a lease."""
+    last_release_s: float | None = None
+    officer_uid: int = 0
+    stopping: bool = False
+    """`down --stop-agents` waits for the last one."""
+
+    def action_id(self) -> int:
+        """A number for the next effect."""
+        self.next_action += 1
+        return self.next_action
+
+    def live(self, agent_id: str) -> Agent | None:
+        """The agent, if it has not ended."""
+        return self.agents.get(agent_id)
+
+    def children(self, agent_id: str) -> list[Agent]:
+        """Living agents whose lease is carved from this one's."""
+        if agent_id not in self.ledger.lent:
+            return []
+        return [agent for agent in self.agents.values() if agent.spec.parent == agent_id]
+
+    def set_timer(self, agent: Agent, what: str, due_s: float) -> None:
+        """From *due_s* on, expiry of *what* is due for the agent."""
+        agent.due[what] = due_s
+        heappush(self.timers, (due_s, what, agent.id))
+
+    def running(self) -> Iterable[Agent]:
+        """Agents that stand in the tree."""
+        return (agent for agent in self.agents.values() if agent.life is not Life.QUEUED)
+
+
+def next_due_s(state: State) -> float | None:
+    """When the machine wants to be called at the latest; None: not before something happens."""
+    return state.timers[0][0] if state.timers else None

@@ -1,0 +1,109 @@
+"""This is about questions: what `ps`, `status`, `inspect` and `explain` answer. Reads bypass the machine and change nothing."""
+
+from typing import Any
+
+from bursar.core import ledger, queue
+from bursar.core.explain import promise, summary
+from bursar.core.state import Agent, Ended, State
+from bursar.model.agents import Life
+
+
+def status(state: State) -> dict[str, Any]:
+    """The node in one object: what is held, who waits, how many live."""
+    lives: dict[str, int] = {}
+    for agent in state.agents.values():
+        lives[str(agent.life)] = lives.get(str(agent.life), 0) + 1
+    return {
+        "host": state.capabilities.name,
+        "capacity": state.ledger.capacity,
+        "allocatable": state.ledger.allocatable,
+        "held": {name: held for name, held, _ in ledger.sums(state.ledger)},
+        "agents": lives,
+        "queue": [{"agent": name, "because": str(queue.why_waiting(state, state.agents[name]))} for name in state.waiting[:10]],
+        "queued": len(state.waiting),
+        "refused": state.refusals,
+    }
+
+
+def ps(state: State, *, ended: bool) -> list[dict[str, Any]]:
+    """One row an agent, oldest first; with *ended* also those that are remembered."""
+    rows = [_ended_row(one) for one in state.ended.values()] if ended else []
+    return rows + [_row(state, agent) for agent in state.agents.values()]
+
+
+def _row(state: State, agent: Agent) -> dict[str, Any]:
+    spec, reading = agent.spec, agent.reading
+    waits = agent.life is Life.QUEUED
+    return {
+        "agent": spec.agent_id,
+        "type": spec.type,
+        "qos": str(spec.qos),
+        "life": str(agent.life),
+        "owner": spec.owner_uid,
+        "parent": spec.parent,
+        "priority": spec.priority,
+        "requests": spec.requests,
+        "limits": spec.limits,
+        "memory_bytes": reading.memory_bytes if reading else None,
+        "pids": reading.pids if reading else None,
+        "restraints": [f"frozen by {one.by}" for one in agent.restraints.values()],
+        "calls": len(agent.calls),
+        "kills": agent.kills,
+        "position": state.waiting.index(spec.agent_id) if waits and spec.agent_id in state.waiting else None,
+        "because": str(queue.why_waiting(state, agent)) if waits else agent.deferred,
+        "since_s": agent.since_s,
+        "command": spec.command,
+    }
+
+
+def _ended_row(ended: Ended) -> dict[str, Any]:
+    spec = ended.spec
+    return {
+        "agent": spec.agent_id,
+        "type": spec.type,
+        "qos": str(spec.qos),
+        "life": str(Life.ENDED),
+        "end": str(ended.end),
+        "status": ended.status,
+        "owner": spec.owner_uid,
+        "requests": spec.requests,
+        "limits": spec.limits,
+        "memory_bytes": None,
+        "memory_peak_bytes": ended.memory_peak_bytes,
+        "kills": ended.kills,
+        "because": ended.sentence,
+        "since_s": ended.ended_s,
+        "command": spec.command,
+    }
+
+
+def inspect(state: State, agent_id: str) -> dict[str, Any] | None:
+    """Everything about one agent but how the kernel keeps it; None when nobody knows it."""
+    agent = state.live(agent_id)
+    if agent is None:
+        ended = state.ended.get(agent_id)
+        return None if ended is None else _ended_row(ended) | {"priority": ended.spec.priority, "summary": summary(ended.spec)}
+    calls = [{"call": call.number, "command": call.command, "memory_limit_bytes": call.limits.memory_bytes if call.limits else None, "by_wrapper": call.by_wrapper} for call in agent.calls.values()]
+    reading = agent.reading
+    more = {
+        "summary": summary(agent.spec),
+        "promise": promise(agent.spec, agent.spec.requests),
+        "main_pid": agent.main_pid,
+        "frozen": agent.frozen,
+        "sharing": str(agent.spec.sharing),
+        "oom_score_adj": agent.oom_score_adj,
+        "envelope": {"calls_at_once": agent.spec.calls_at_once, "call_memory_bytes": agent.spec.call_memory_bytes},
+        "reading": None if reading is None else {name: getattr(reading, name) for name in reading.__struct_fields__},
+        "tool_calls": calls,
+        "lent": state.ledger.lent_limits.get(agent_id, {}),
+    }
+    return _row(state, agent) | more
+
+
+def story(state: State, agent_id: str) -> list[tuple[float, str]] | None:
+    """(monotonic second, line) of an agent, oldest first; None when nobody remembers it."""
+    agent = state.live(agent_id)
+    if agent is not None:
+        return list(agent.story)
+    ended = state.ended.get(agent_id)
+    return list(ended.story) if ended else None

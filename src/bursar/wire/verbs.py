@@ -1,0 +1,210 @@
+"""This is about verbs: each request as a struct, and what it becomes. The one table that says who answers.
+
+Decoding is strict about what is there and lenient about what is new: unknown fields of a later version are ignored.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from bursar.errors import InvalidMessage
+from bursar.model.agents import QosClass, Sharing
+
+VERSION = 1
+"""Of the protocol; a request of another version is answered by `version`."""
+
+Text = Annotated[str, Meta(max_length=4096)]
+Key = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Written = dict[Annotated[str, Meta(max_length=64)], str | int | float]
+Wait = Annotated[float, Meta(ge=0.0, le=31_536_000.0)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb", tag=str.lower):
+    """One line of a client."""
+
+    id: int = 0
+    v: int = VERSION
+
+
+class Hello(Request):
+    """Who are you?"""
+
+
+class Status(Request):
+    """The node in one object."""
+
+
+class Ps(Request):
+    """One row an agent."""
+
+    all: bool = False
+
+
+class Run(Request):
+    """A lease and, with it, a start."""
+
+    key: Key
+    name: Text = ""
+    type: Text = "worker"
+    qos: QosClass = QosClass.BURSTABLE
+    priority: Annotated[int, Meta(ge=0, le=100)] | None = None
+    sharing: Sharing = Sharing.SHARED
+    requests: Written = {}
+    limits: Written = {}
+    wait_s: Wait | None = None
+    ttl_s: Annotated[float, Meta(gt=0.0, le=31_536_000.0)] | None = None
+    mode: Annotated[str, Meta(pattern="^(foreground|detached|exec)$")] = "foreground"
+    command: str = ""
+
+
+class Place(Request):
+    """A child that asks for itself."""
+
+    agent: Text
+    part: Text
+    key: Key
+    keeper: bool = False
+
+
+class Stay(Request):
+    """A caller that is back."""
+
+    agent: Text
+    key: Key
+
+
+class CommandEnded(Request, tag="ended"):
+    """How the command ended."""
+
+    agent: Text
+    key: Key
+    status: int | None = None
+
+
+class Call(Request):
+    """A tool call's cell."""
+
+    key: Key
+    agent: Text = ""
+    limits: Written = {}
+    command: str = ""
+
+
+class Returned(Request):
+    """How a tool call ended."""
+
+    agent: Text
+    call: int
+    key: Key
+    status: int | None = None
+
+
+class OfAgent(Request):
+    """A verb that needs a name and nothing else."""
+
+    agent: Text
+
+
+class Inspect(OfAgent):
+    """Everything about one agent."""
+
+
+class Explain(OfAgent):
+    """The story of one agent."""
+
+
+class Wait_(OfAgent, tag="wait"):  # noqa: N801 - `Wait` is the bound above
+    """Answered when it ended."""
+
+
+class Stop(OfAgent):
+    """End it with notice."""
+
+    grace_s: Wait | None = None
+
+
+class Kill(OfAgent):
+    """End it at once."""
+
+
+class Freeze(OfAgent):
+    """Stop its processes."""
+
+    for_s: Annotated[float, Meta(gt=0.0, le=5.0)] | None = None
+
+
+class Thaw(OfAgent):
+    """Let its processes run."""
+
+
+class Resize(OfAgent):
+    """Change its lease."""
+
+    limits: Written = {}
+    requests: Written = {}
+
+
+class Heartbeat(OfAgent):
+    """I am still here."""
+
+
+class Logs(OfAgent):
+    """Where its output is."""
+
+
+class Reload(Request):
+    """A whole new policy."""
+
+    policy: dict[str, Any]
+
+
+class Down(Request):
+    """Leave."""
+
+    stop_agents: bool = False
+
+
+Any_ = (
+    Hello | Status | Ps | Run | Place | Stay | CommandEnded | Call | Returned | Inspect | Explain | Wait_ | Stop | Kill | Freeze | Thaw | Resize | Heartbeat | Logs | Reload | Down
+)
+_decoder = msgspec.json.Decoder(Any_)
+
+
+class _Envelope(msgspec.Struct):
+    id: int = 0
+    v: int = VERSION
+    verb: str = ""
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+class WrongVersion(InvalidMessage):
+    """A request of a protocol version that this officer does not speak."""
+
+
+def decode(line: bytes) -> Any_:
+    """The request in *line*. Raises InvalidMessage naming the field, with `request_id` set where it could be read."""
+    try:
+        request = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _explained(line, problem) from problem
+    if request.v != VERSION:
+        raise _tagged(WrongVersion(f"this officer speaks protocol version {VERSION}, got {request.v}; update the older side"), request.id)
+    return request
+
+
+def _explained(line: bytes, problem: Exception) -> InvalidMessage:
+    try:
+        envelope = _envelope.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _tagged(InvalidMessage(f"not a request: {str(problem)[:200]}; one JSON object a line, see docs/protocol.md"), 0)
+    if envelope.v != VERSION:
+        return _tagged(WrongVersion(f"this officer speaks protocol version {VERSION}, got {envelope.v}; update the older side"), envelope.id)
+    return _tagged(InvalidMessage(f"{envelope.verb[:40] or 'request'}: {str(problem)[:300]}"), envelope.id)
+
+
+def _tagged(error: InvalidMessage, request_id: int) -> InvalidMessage:
+    error.request_id = request_id
+    return error
