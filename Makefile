@@ -1,6 +1,6 @@
 # Everything a clone needs: the targets make what they use. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench soak lock format
+.PHONY: help venv demo test check lint bench soak lock format
 
 BIN := .venv/bin
 
@@ -16,12 +16,14 @@ demo: venv ## run the main job on real agents, without bursar and with it, and j
 test: venv ## run every test that this machine allows, and list what was skipped and why
 	@$(BIN)/python tests/run.py
 
-check: venv ## format, lint, types, layers and the core tests, in less than a minute
+lint: venv ## format, lint, types, layers and generated docs
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@PYTHONPATH=. $(BIN)/lint-imports --no-timings | tail -n 25
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 	@$(BIN)/python docs/generate.py --check
+
+check: lint ## lint, and the tests that need neither kernel nor patience: less than a minute
 	@$(BIN)/pytest -q -m "not kernel and not vm and not slow"
 
 bench: venv ## measure what docs and README claim; prints a table, needs a quiet machine
