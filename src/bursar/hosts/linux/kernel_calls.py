@@ -1,0 +1,66 @@
+"""System calls that Python's standard library lacks: inotify (inotify(7)) and, before 3.13, timerfd (timerfd_create(2))."""
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+IN_CREATE = 0x100
+IN_DELETE = 0x200
+IN_IGNORED = 0x8000
+IN_ISDIR = 0x40000000
+_IN_ONLYDIR = 0x01000000
+_CLOCK_MONOTONIC = 1
+_HEADER = struct.Struct("=iIII")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class InotifyEvent(NamedTuple):
+    """One record of an inotify descriptor."""
+
+    watch: int
+    mask: int
+    name: str
+
+
+def inotify_open() -> int:
+    """A non-blocking inotify descriptor. Raises OSError."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def inotify_watch(fd: int, directory: str) -> int:
+    """The number under which entries made and removed in *directory* are reported. Raises OSError."""
+    return _checked(_libc.inotify_add_watch(fd, os.fsencode(directory), IN_CREATE | IN_DELETE | _IN_ONLYDIR))
+
+
+def parse_inotify(buffer: bytes) -> Iterator[InotifyEvent]:
+    """The records in what was read from an inotify descriptor; a cut record at the end is left out."""
+    at = 0
+    while at + _HEADER.size <= len(buffer):
+        watch, mask, _, length = _HEADER.unpack_from(buffer, at)
+        at += _HEADER.size
+        if at + length > len(buffer):
+            return
+        yield InotifyEvent(watch, mask, os.fsdecode(buffer[at : at + length].rstrip(b"\0")))
+        at += length
+
+
+def timer_open() -> int:
+    """A non-blocking timer descriptor, unarmed. Raises OSError."""
+    return _checked(_libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def timer_arm(fd: int, delay_s: float) -> None:
+    """Make *fd* readable once after *delay_s* seconds. Raises OSError."""
+    seconds, nanoseconds = int(delay_s), int(delay_s % 1 * 1e9)
+    when = (ctypes.c_long * 4)(0, 0, seconds, nanoseconds)
+    _checked(_libc.timerfd_settime(fd, 0, when, None))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,147 @@
+"""Processes that are not our children: held, checked, signalled, and asked how they ended.
+
+A process that is gone is None (or False), never an exception.
+"""
+
+import fcntl
+import os
+import signal as signals
+import struct
+from collections.abc import Iterable
+from errno import EACCES, EINVAL, ENOTTY, EPERM, ESRCH
+
+from bursar.errors import HostError
+from bursar.hosts.linux import files
+
+_PIDFD_GET_INFO = 0xC040FF0B
+_INFO_WANTED = 0x0F
+_INFO_EXIT = 0x08
+_INFO_BYTES = 64
+_STATUS_AT = 60
+"""linux/pidfd.h, struct pidfd_info as of 6.15."""
+_START_TIME_FIELD = 22 - 3
+"""proc(5), /proc/PID/stat: field 22; the fields are counted from behind the name, which is the second."""
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor for the process; None when there is none of that number (a zombie still counts)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (ESRCH, EINVAL):  # EINVAL: 0, negative, or a thread that leads no process
+            return None
+        raise files.refusal(error, f"pidfd_open({pid})") from error
+
+
+def signal(pidfd: int, number: int) -> bool:
+    """Send the signal; False when the process is gone. Raises HostError when it is not ours to signal."""
+    try:
+        signals.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise files.refusal(error, f"signal {number}") from error
+    return True
+
+
+def kill_each(pids: Iterable[int]) -> list[int]:
+    """SIGKILL to each by pidfd; the pidfds, to be waited on and closed by the caller."""
+    pidfds = []
+    for pid in pids:
+        pidfd = open_pidfd(pid)
+        if pidfd is not None:
+            pidfds.append(pidfd)
+            signal(pidfd, signals.SIGKILL)
+    return pidfds
+
+
+def exit_status(pidfd: int) -> int | None:
+    """The status as from waitpid (768 is exit 3, 9 is SIGKILL), once the process was reaped; None before, and on Linux < 6.15."""
+    answer = bytearray(_INFO_BYTES)
+    struct.pack_into("=Q", answer, 0, _INFO_WANTED)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, answer)
+    except OSError as error:
+        if error.errno in (ENOTTY, EINVAL, ESRCH):
+            return None
+        raise files.refusal(error, "PIDFD_GET_INFO") from error
+    if not struct.unpack_from("=Q", answer)[0] & _INFO_EXIT:
+        return None
+    status: int = struct.unpack_from("=i", answer, _STATUS_AT)[0]
+    return status
+
+
+def parse_uid(status: bytes) -> int:
+    """The effective uid in a /proc/PID/status file. Raises HostError."""
+    start = status.find(b"\nUid:")
+    words = status[start:].split(None, 4) if start >= 0 else []
+    if len(words) < 3 or not words[2].isdigit() or len(words[2]) > 10:
+        raise HostError(f"no Uid line in /proc/PID/status: {status[:80]!r}")
+    return int(words[2])
+
+
+def uid_of(pid: int) -> int | None:
+    """The effective uid. Not the owner of /proc/PID, which is root for a process that may not be dumped."""
+    status = _read(pid, "status")
+    return None if status is None else parse_uid(status)
+
+
+def parse_start_time(stat: bytes) -> int:
+    """The start time in ticks since boot in a /proc/PID/stat file. Raises HostError."""
+    fields = stat[stat.rfind(b")") + 1 :].split()
+    if len(fields) <= _START_TIME_FIELD or not fields[_START_TIME_FIELD].isdigit() or len(fields[_START_TIME_FIELD]) > 20:
+        raise HostError(f"no start time in /proc/PID/stat: {stat[:80]!r}")
+    return int(fields[_START_TIME_FIELD])
+
+
+def start_time(pid: int) -> int | None:
+    """Ticks since boot at which the process started: with the pid, its identity."""
+    stat = _read(pid, "stat")
+    return None if stat is None else parse_start_time(stat)
+
+
+def parse_resident_pages(statm: bytes) -> int:
+    """Resident pages in a /proc/PID/statm file. Raises HostError."""
+    words = statm.split(None, 2)
+    if len(words) < 2 or not words[1].isdigit() or len(words[1]) > 20:
+        raise HostError(f"not a /proc/PID/statm file: {statm[:80]!r}")
+    return int(words[1])
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Resident size, as the kernel's choice of a victim sees it."""
+    statm = _read(pid, "statm")
+    return None if statm is None else parse_resident_pages(statm) * os.sysconf("SC_PAGESIZE")
+
+
+def cgroups_of(pid: int) -> bytes | None:
+    """The content of /proc/PID/cgroup."""
+    return _read(pid, "cgroup")
+
+
+def oom_score_adj(pid: int) -> int | None:
+    """The process's own share in the kernel's choice of a victim, -1000..1000."""
+    text = _read(pid, "oom_score_adj")
+    return None if text is None else int(text)
+
+
+def set_oom_score_adj(pid: int, value: int) -> int | None:
+    """Set oom_score_adj and say what stands afterwards: *value*, or the old one where lowering takes a privilege that we lack."""
+    try:
+        files.write(f"/proc/{pid}/oom_score_adj", str(value))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError as error:
+        if error.errno in (EACCES, EPERM):
+            return oom_score_adj(pid)
+        raise files.refusal(error, f"oom_score_adj {value} of {pid}") from error
+    return value
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    try:
+        return files.read(f"/proc/{pid}/{name}")
+    except HostError as error:
+        if isinstance(error.__cause__, ProcessLookupError):
+            return None
+        raise

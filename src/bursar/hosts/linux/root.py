@@ -1,0 +1,100 @@
+"""Where the tree goes, and which back end fits."""
+
+import os
+
+from bursar.errors import HostError, NoCgroups
+from bursar.hosts.linux import files
+from bursar.hosts.linux.cgroup2 import CONTROLLERS, Cgroup2Host
+from bursar.hosts.linux.hybrid import HybridHost
+from bursar.hosts.linux.mounts import UNIFIED, Base, directory_of, read_bases
+from bursar.hosts.linux.tree import LinuxHost, Record
+
+_V1 = ("cpu", "pids", "memory")
+_WAY_OUT = "`bursar doctor` says what is missing"
+
+
+def open_host(record: Record | None, name: str, *, base: str | None = None, disk: str = "/") -> LinuxHost:
+    """The host whose tree is where *record* says; without one, where the machine lets us make it, called *name*.
+
+    *base*: a cgroup path, as in /proc/PID/cgroup, below which the tree shall go in every hierarchy. *disk*: a path on the
+    file system whose free space counts. Nothing is made yet. Keep `host.record`: with it an officer that is started from
+    another shell finds the same tree. Raises NoCgroups.
+    """
+    try:
+        bases = read_bases()
+    except HostError as error:
+        raise NoCgroups(f"cgroup mounts cannot be read: {error}") from error
+    if record is not None and _stands(record):
+        return _host(record, bases, disk)
+    return _host(_find(bases, name, base), bases, disk)
+
+
+def _host(record: Record, bases: dict[str, Base], disk: str) -> LinuxHost:
+    missing = [hierarchy for hierarchy in record if hierarchy != "back_end" and hierarchy not in bases]
+    if missing:
+        raise NoCgroups(f"the tree of agents is also in {', '.join(missing)}, which is not mounted here")
+    places = {hierarchy: base.mount for hierarchy, base in bases.items() if hierarchy in record}
+    return (Cgroup2Host if record["back_end"] == "cgroup v2" else HybridHost)(record, places, disk)
+
+
+def _stands(record: Record) -> bool:
+    """Whether the recorded tree is there, or can be made again in its place.
+
+    One that is gone everywhere, with what was above it, is forgotten: no agent can be left in it. Raises NoCgroups when only a part is.
+    """
+    roots = [directory for hierarchy, directory in record.items() if hierarchy != "back_end"]
+    if all(os.path.isdir(os.path.dirname(root)) for root in roots):
+        return True
+    if any(os.path.isdir(root) for root in roots):
+        raise NoCgroups(f"of the tree of agents only a part can be seen from here: {', '.join(filter(os.path.isdir, roots))}")
+    return False
+
+
+def _find(bases: dict[str, Base], name: str, base: str | None) -> Record:
+    unified = bases.get(UNIFIED)
+    if unified is None:
+        raise NoCgroups(f"no cgroup v2 mount in /proc/self/mountinfo; {_WAY_OUT}")
+    if CONTROLLERS.issubset(_words(unified.directory, "cgroup.controllers")) or all(hierarchy not in bases for hierarchy in _V1):
+        return {"back_end": "cgroup v2", UNIFIED: _find_v2(unified, name, base)}
+    missing = [hierarchy for hierarchy in _V1 if hierarchy not in bases]
+    if missing:
+        raise NoCgroups(f"neither cgroup v2 nor v1 holds the controllers {', '.join(missing)}; {_WAY_OUT}")
+    record = {"back_end": "hybrid"}
+    for hierarchy, own in bases.items():
+        above = own.directory if base is None else directory_of(own.mount, base)
+        if not os.access(above, os.W_OK):
+            raise NoCgroups(f"{above} may not be written; {_WAY_OUT}")
+        record[hierarchy] = f"{above}/{name}"
+    return record
+
+
+def _find_v2(unified: Base, name: str, base: str | None) -> str:
+    """The directory of the root: below *base*; else our own cgroup, if it is all ours; else below the top of what we can see."""
+    if base is not None:
+        return f"{directory_of(unified.mount, base)}/{name}"
+    own, top = unified.directory, unified.mount.point
+    if os.path.basename(own) == "officer" and os.path.isdir(f"{own}/../agents"):
+        return os.path.dirname(own)
+    tried = []
+    if own != top or not _is_top_of_machine(top):
+        if _may_hold(own) and _words(own, "cgroup.procs") == {str(os.getpid())}:
+            return own
+        tried.append(own)
+    if _may_hold(top) and (_is_top_of_machine(top) or not _words(top, "cgroup.procs")):
+        return f"{top}/{name}"
+    raise NoCgroups(f"in {' and '.join(dict.fromkeys([*tried, top]))} we may not make cgroups with cpu, memory and pids, or other processes are in the way; {_WAY_OUT}")
+
+
+def _may_hold(directory: str) -> bool:
+    """Whether cgroups with the controllers that we need can be made there by us."""
+    written = (directory, f"{directory}/cgroup.procs", f"{directory}/cgroup.subtree_control")
+    return all(os.access(path, os.W_OK) for path in written) and CONTROLLERS.issubset(_words(directory, "cgroup.controllers"))
+
+
+def _is_top_of_machine(directory: str) -> bool:
+    """The real root, exempt from the rule of no processes beside children; it alone has no cgroup.type."""
+    return not os.path.exists(f"{directory}/cgroup.type")
+
+
+def _words(directory: str, name: str) -> set[str]:
+    return set((files.read(f"{directory}/{name}") or b"").decode().split())
