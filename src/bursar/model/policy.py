@@ -43,11 +43,15 @@ class DefaultsPolicy(_Section, frozen=True, kw_only=True):
     request_memory: Amount = "256MiB"
     """Small, but not nothing, so that the queue protects the machine also from people who give no flags."""
     request_cpu: Amount = "0.1"
+    """A tenth of a core is what an agent uses while it waits for its model."""
     limit_memory_share: Share = 0.25
     """Of allocatable memory."""
     limit_memory_least: Amount = "512MiB"
+    """Where that share is less than this, this."""
     limit_pids: Annotated[int, Meta(ge=1, le=4_194_304)] = 1024
+    """Processes and threads of one agent; a fork bomb ends here."""
     priority: Annotated[int, Meta(ge=0, le=100)] = 50
+    """0 to 100; the higher goes first within its class."""
 
 
 class QueuePolicy(_Section, frozen=True, kw_only=True):
@@ -62,21 +66,25 @@ class QueuePolicy(_Section, frozen=True, kw_only=True):
     ageing_most: Annotated[int, Meta(ge=0, le=100)] = 40
     """… up to this many points; classes are never overtaken by age alone."""
     keep_alive_s: Seconds = 15.0
+    """A waiting caller hears at least this often that it still waits."""
 
 
 class CallPolicy(_Section, frozen=True, kw_only=True):
     """The envelope of tool calls."""
 
     at_once: Annotated[int, Meta(ge=1, le=1024)] = 8
+    """Tool calls of one agent at the same time."""
     memory: Amount | None = None
     """Of one call; none: the free room of its agent."""
     pids: Annotated[int, Meta(ge=1, le=4_194_304)] = 512
+    """Processes and threads of one call."""
 
 
 class AgentPolicy(_Section, frozen=True, kw_only=True):
     """How agents start and end."""
 
     stop_grace_s: Seconds = 5.0
+    """From TERM to KILL."""
     start_s: Seconds = 5.0
     """From the grant to the placed process; then the lease is taken back."""
     caller_gone_s: Seconds = 10.0
@@ -89,14 +97,18 @@ class LogPolicy(_Section, frozen=True, kw_only=True):
     """Output files of detached agents, trimmed in place."""
 
     most: Amount = "8MiB"
+    """A file longer than this is trimmed …"""
     keep: Amount = "2MiB"
+    """… to its last bytes, this many."""
 
 
 class SensePolicy(_Section, frozen=True, kw_only=True):
     """How often the kernel is asked."""
 
     node_s: Annotated[float, Meta(ge=0.02, le=60.0)] = 0.1
+    """The node's memory, cpu and stalls."""
     agent_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
+    """Each calm agent."""
 
 
 class OfficerPolicy(_Section, frozen=True, kw_only=True):
