@@ -55,8 +55,14 @@ class Host(Protocol):
         Returns a pidfd (-1 on a simulated host). Raises HostError; a half-moved process is left to be killed with the cell.
         """
 
+    def set_oom_scores(self, cell: Cell, score: int) -> None:
+        """Set oom_score_adj of every process in the cell to *score* above our own; lowering that is refused is no error."""
+
     def keep(self, pid: int) -> None:
-        """Move a keeper into keepers/. A vanished one is ignored."""
+        """Move the keeper of the asking process *pid* (its parent, same uid) into keepers/. A vanished one is ignored."""
+
+    def shelter(self) -> None:
+        """Move our own process into officer/, so that no agent's limit is ours and no agent's end ends us."""
 
     def remove(self, cell: Cell) -> Death:
         """Read counters, kill stragglers in every hierarchy, rmdir children and cell everywhere; gone already is fine. Raises Busy."""
@@ -70,6 +76,15 @@ class Host(Protocol):
 
     def kill(self, cell: Cell) -> None:
         """Lift cpu squeezes, then SIGKILL to every process in it; gone is fine."""
+
+    def signal(self, agent_id: str, number: int) -> bool:
+        """Send a signal to the command's process, by its pidfd; False when it is gone."""
+
+    def thaw_path(self, agent_id: str) -> str | None:
+        """The directory whose cgroup.freeze the guard may write; None where there is none (simulated)."""
+
+    def usage(self, agent_id: str) -> int | None:
+        """Memory of the agent in bytes, by one read on a kept descriptor; None when it is gone."""
 
     def read(self, cell: Cell) -> Reading | None:
         """What the kernel says now; None when the cell is gone."""
@@ -112,8 +127,8 @@ class Journal(Protocol):
     def write(self, lines: Sequence[tuple[str, str, bytes, str, str]]) -> None:
         """Commit lines (agent_id, life, spec JSON or empty, end, because). Raises JournalError."""
 
-    def story(self, agent_id: str) -> Iterable[str]:
-        """What was recorded about an agent, oldest first."""
+    def story(self, agent_id: str) -> Iterable[tuple[float, str]]:
+        """(wall-clock second, line) recorded about an agent, oldest first."""
 
     def close(self) -> None:
         """Commit and close."""

@@ -1,0 +1,1 @@
+"""The only places that put parts together, one module a process."""

@@ -12,9 +12,10 @@ from bursar.core.lending import lend
 from bursar.core.life import record, step
 from bursar.core.request import complete, impossible, mistake_in
 from bursar.core.state import Agent, State
-from bursar.model.actions import Action, Answer, Because, Refuse, Watch
+from bursar.model.actions import Action, Answer, Because, OpenOutput, Refuse, Watch
 from bursar.model.agents import Life, Spec
 from bursar.model.events import Asked
+from bursar.model.resources import STOCKS
 
 
 def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
@@ -135,15 +136,26 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     if spec.ttl_s is not None:
         state.set_timer(agent, "lease", now_s + spec.ttl_s)
     yield Watch(because=because, agent_id=agent.id, period_s=state.policy.sense.agent_s)
+    if spec.detached:
+        yield OpenOutput(because=because, agent_id=agent.id, uid=spec.owner_uid)
     if agent.ticket is not None:
-        yield Answer(because=because, ticket=agent.ticket, body=grant_line(agent), done=False, after_record=True)
+        yield Answer(because=because, ticket=agent.ticket, body=grant_line(state, agent), done=False, after_record=True)
 
 
-def grant_line(agent: Agent) -> dict[str, object]:
-    """What the caller needs to start: name, the grant in words, variables for the command."""
+def grant_line(state: State, agent: Agent) -> dict[str, object]:
+    """What the caller needs to start: name, the grant in words, variables for the command, files of a detached one."""
     spec = agent.spec
-    slots = {f"BURSAR_{name.upper().replace('-', '_').replace('.', '_')}": str(amount) for name, amount in spec.requests.items() if name not in ("cpu", "memory", "pids", "disk")}
-    return {"event": "granted", "agent": agent.id, "summary": summary(spec), "env": {"BURSAR_AGENT_ID": agent.id} | slots, "detached": spec.detached}
+    env = {"BURSAR_AGENT_ID": agent.id, "BURSAR_SOCKET": state.socket}
+    env |= {variable(name): str(amount) for name, amount in spec.requests.items() if name not in STOCKS}
+    line: dict[str, object] = {"event": "granted", "agent": agent.id, "summary": summary(spec), "env": env}
+    if spec.detached:
+        line |= {"log": f"{state.runtime}/logs/{agent.id}", "status": f"{state.runtime}/status/{agent.id}"}
+    return line
+
+
+def variable(slot: str) -> str:
+    """The environment variable that tells a command how many of a custom slot it was granted."""
+    return "BURSAR_" + "".join(letter if letter.isalnum() else "_" for letter in slot.upper())
 
 
 def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
@@ -157,4 +169,4 @@ def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
     if agent.life is Life.QUEUED:
         yield Answer(because=because, ticket=event.ticket, body=position_line(state, agent, state.waiting.index(agent.id)), done=False)
     else:
-        yield Answer(because=because, ticket=event.ticket, body=grant_line(agent), done=False, after_record=True)
+        yield Answer(because=because, ticket=event.ticket, body=grant_line(state, agent), done=False, after_record=True)

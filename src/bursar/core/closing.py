@@ -7,7 +7,7 @@ from bursar.core.explain import agent_sentence, describe, end_of
 from bursar.core.lending import take_back
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Ended, State
-from bursar.model.actions import Action, Answer, Because, Refuse, Shutdown, Signal, Watch
+from bursar.model.actions import Action, Answer, Because, DropOutput, Refuse, Shutdown, Signal, Watch
 from bursar.model.agents import End, Life
 
 SIGTERM = 15
@@ -82,7 +82,7 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     ended = Ended(spec=agent.spec, end=agent.end, status=agent.status, ended_s=now_s, kills=agent.kills, memory_peak_bytes=agent.kill_peak_bytes, sentence=sentence, story=tuple(agent.story))
     del state.agents[agent.id]
     state.dirty.discard(agent.id)
-    _remember(state, agent.id, ended)
+    yield from _remember(state, agent.id, ended)
     if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
         queue.note_release(state, now_s)
     if agent.wanted is not None and agent.spec.parent is not None:
@@ -97,11 +97,13 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
         yield Shutdown(because=Because("the last agent ended"))
 
 
-def _remember(state: State, agent_id: str, ended: Ended) -> None:
+def _remember(state: State, agent_id: str, ended: Ended) -> Iterator[Action]:
     state.ended.pop(agent_id, None)
     state.ended[agent_id] = ended
     while len(state.ended) > state.policy.agents.remembered:
-        state.ended.popitem(last=False)
+        name, forgotten = state.ended.popitem(last=False)
+        if forgotten.spec.detached:
+            yield DropOutput(because=Because("more have ended since than are remembered"), agent_id=name)
 
 
 def ended_line(ended: Ended) -> dict[str, object]:

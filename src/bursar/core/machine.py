@@ -81,9 +81,9 @@ CHAPTERS: dict[type[Event], Chapter] = {
 }
 
 
-def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0) -> State:
+def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0, runtime: str = "", socket: str = "") -> State:
     """An empty fleet on a node of *capacity*. Raises BadInput when the policy's amounts cannot be read."""
-    return State(policy=policy, capabilities=capabilities, ledger=open_ledger(policy, capacity), officer_uid=officer_uid)
+    return State(policy=policy, capabilities=capabilities, ledger=open_ledger(policy, capacity), officer_uid=officer_uid, runtime=runtime, socket=socket)
 
 
 def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:

@@ -153,6 +153,9 @@ class State:
     """Smoothed time between two releases of a lease."""
     last_release_s: float | None = None
     officer_uid: int = 0
+    runtime: str = ""
+    """Directory where agents find the files that their grant names."""
+    socket: str = ""
     stopping: bool = False
     """`down --stop-agents` waits for the last one."""
 

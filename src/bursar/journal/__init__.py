@@ -1,0 +1,1 @@
+"""The officer's store: commands, transitions and decisions, never readings."""

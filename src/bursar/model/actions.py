@@ -99,6 +99,19 @@ class Mark(Effect, frozen=True, kw_only=True):
     marks: dict[str, str]
 
 
+class OpenOutput(Action, frozen=True, kw_only=True):
+    """Make the files that a detached agent's keeper writes to, owned by *uid*."""
+
+    agent_id: str
+    uid: int
+
+
+class DropOutput(Action, frozen=True, kw_only=True):
+    """Nobody remembers the agent any more: its files may go."""
+
+    agent_id: str
+
+
 class Answer(Action, frozen=True, kw_only=True):
     """A line to whoever holds the ticket. Nobody there any more: nothing happens."""
 

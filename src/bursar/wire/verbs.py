@@ -27,21 +27,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb", tag=s
     v: int = VERSION
 
 
-class Hello(Request):
+class Hello(Request, frozen=True, kw_only=True):
     """Who are you?"""
 
 
-class Status(Request):
+class Status(Request, frozen=True, kw_only=True):
     """The node in one object."""
 
 
-class Ps(Request):
+class Ps(Request, frozen=True, kw_only=True):
     """One row an agent."""
 
     all: bool = False
 
 
-class Run(Request):
+class Run(Request, frozen=True, kw_only=True):
     """A lease and, with it, a start."""
 
     key: Key
@@ -58,7 +58,7 @@ class Run(Request):
     command: str = ""
 
 
-class Place(Request):
+class Place(Request, frozen=True, kw_only=True):
     """A child that asks for itself."""
 
     agent: Text
@@ -67,14 +67,14 @@ class Place(Request):
     keeper: bool = False
 
 
-class Stay(Request):
+class Stay(Request, frozen=True, kw_only=True):
     """A caller that is back."""
 
     agent: Text
     key: Key
 
 
-class CommandEnded(Request, tag="ended"):
+class CommandEnded(Request, frozen=True, kw_only=True, tag="ended"):
     """How the command ended."""
 
     agent: Text
@@ -82,7 +82,7 @@ class CommandEnded(Request, tag="ended"):
     status: int | None = None
 
 
-class Call(Request):
+class Call(Request, frozen=True, kw_only=True):
     """A tool call's cell."""
 
     key: Key
@@ -91,7 +91,7 @@ class Call(Request):
     command: str = ""
 
 
-class Returned(Request):
+class Returned(Request, frozen=True, kw_only=True):
     """How a tool call ended."""
 
     agent: Text
@@ -100,66 +100,66 @@ class Returned(Request):
     status: int | None = None
 
 
-class OfAgent(Request):
+class OfAgent(Request, frozen=True, kw_only=True):
     """A verb that needs a name and nothing else."""
 
     agent: Text
 
 
-class Inspect(OfAgent):
+class Inspect(OfAgent, frozen=True, kw_only=True):
     """Everything about one agent."""
 
 
-class Explain(OfAgent):
+class Explain(OfAgent, frozen=True, kw_only=True):
     """The story of one agent."""
 
 
-class Wait_(OfAgent, tag="wait"):  # noqa: N801 - `Wait` is the bound above
+class Wait_(OfAgent, frozen=True, kw_only=True, tag="wait"):  # noqa: N801 - `Wait` is the bound above
     """Answered when it ended."""
 
 
-class Stop(OfAgent):
+class Stop(OfAgent, frozen=True, kw_only=True):
     """End it with notice."""
 
     grace_s: Wait | None = None
 
 
-class Kill(OfAgent):
+class Kill(OfAgent, frozen=True, kw_only=True):
     """End it at once."""
 
 
-class Freeze(OfAgent):
+class Freeze(OfAgent, frozen=True, kw_only=True):
     """Stop its processes."""
 
     for_s: Annotated[float, Meta(gt=0.0, le=5.0)] | None = None
 
 
-class Thaw(OfAgent):
+class Thaw(OfAgent, frozen=True, kw_only=True):
     """Let its processes run."""
 
 
-class Resize(OfAgent):
+class Resize(OfAgent, frozen=True, kw_only=True):
     """Change its lease."""
 
     limits: Written = {}
     requests: Written = {}
 
 
-class Heartbeat(OfAgent):
+class Heartbeat(OfAgent, frozen=True, kw_only=True):
     """I am still here."""
 
 
-class Logs(OfAgent):
+class Logs(OfAgent, frozen=True, kw_only=True):
     """Where its output is."""
 
 
-class Reload(Request):
+class Reload(Request, frozen=True, kw_only=True):
     """A whole new policy."""
 
     policy: dict[str, Any]
 
 
-class Down(Request):
+class Down(Request, frozen=True, kw_only=True):
     """Leave."""
 
     stop_agents: bool = False
@@ -168,7 +168,7 @@ class Down(Request):
 Any_ = (
     Hello | Status | Ps | Run | Place | Stay | CommandEnded | Call | Returned | Inspect | Explain | Wait_ | Stop | Kill | Freeze | Thaw | Resize | Heartbeat | Logs | Reload | Down
 )
-_decoder = msgspec.json.Decoder(Any_)
+_decoder: msgspec.json.Decoder[Any_] = msgspec.json.Decoder(Any_)
 
 
 class _Envelope(msgspec.Struct):

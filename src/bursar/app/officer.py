@@ -1,0 +1,107 @@
+"""The officer's process: configuration, host, journal, socket put together.
+
+    python -m bursar.app.officer [--state-dir DIR] [--config FILE]
+"""
+
+import argparse
+import asyncio
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from bursar.app.configuration import read_policy
+from bursar.errors import BursarError, HostError
+from bursar.hosts.linux import open_host
+from bursar.journal.sqlite import SqliteJournal
+from bursar.model.policy import Policy
+from bursar.officer.loop import Officer
+from bursar.wire import places
+from bursar.wire.wrapper import render_wrapper
+
+log = logging.getLogger("bursar.officer")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one officer until it is told to leave; the exit code is 0 then, 2 for bad input, 1 for a host that cannot hold agents."""
+    parser = argparse.ArgumentParser(prog="bursar.app.officer", description=__doc__)
+    parser.add_argument("--state-dir", help="journal and, below it, the runtime directory; a world of its own")
+    parser.add_argument("--config", type=Path, help="TOML configuration instead of the usual places")
+    options = parser.parse_args(arguments)
+    if options.state_dir:
+        os.environ["BURSAR_STATE_DIR"] = options.state_dir
+        os.environ.pop("BURSAR_SOCKET", None)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        return serve(read_policy(options.config))
+    except HostError as problem:
+        sys.stderr.write(f"bursar: error: {problem}\n")
+        return 1
+    except BursarError as problem:
+        sys.stderr.write(f"bursar: error: {problem}\n")
+        return 2
+
+
+def serve(policy: Policy) -> int:
+    """Hold the lock, open everything, run. Raises BursarError."""
+    state_dir, runtime = Path(places.state_dir()), Path(places.runtime_dir())
+    socket = Path(places.socket_path())
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for directory in (runtime, socket.parent):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    lock = hold_lock(runtime / "officer.lock")
+    if lock is None:
+        raise HostError(f"an officer runs already on {socket}; `bursar status` asks it, `bursar down` ends it")
+    record_path = runtime / "tree.json"
+    host = open_host(record=read_record(record_path), name=tree_name(state_dir), disk=str(state_dir))
+    record_path.write_text(json.dumps(host.record))
+    wrapper = runtime / "call.sh"
+    wrapper.write_text(render_wrapper(host.wrapper_kind, host.wrapper_paths, str(runtime)))
+    wrapper.chmod(0o755)
+    officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
+    asyncio.run(run(officer))
+    os.close(lock)
+    return 0
+
+
+async def run(officer: Officer) -> None:
+    """Run until a signal or `down`; agents live on."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, officer.leave)
+    await officer.run()
+
+
+def hold_lock(path: Path) -> int | None:
+    """The descriptor of a lock that ends with us; None when another officer holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def read_record(path: Path) -> dict[str, object] | None:
+    """Where the tree is, from an earlier officer; None when there was none or it cannot be read."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def tree_name(state_dir: Path) -> str:
+    """The name of our directory in the cgroup tree: `bursar` for the machine's officer, another for each private one."""
+    if str(state_dir) == "/var/lib/bursar":
+        return "bursar"
+    return "bursar-" + hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:10]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

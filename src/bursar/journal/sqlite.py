@@ -1,0 +1,143 @@
+"""This is about the journal on disk: SQLite in WAL mode, one writer.
+
+`synchronous=NORMAL` survives our death, not a power cut. A lost or damaged journal never prevents a start: the damaged
+file is put aside under another name and a new one begun; agents are then known by their marks in the tree.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bursar.errors import JournalError
+from bursar.model.agents import Spec
+
+SCHEMA = 1
+ENDED_KEPT = 2_000
+"""Ended agents that stay in the journal; about 1 kB each with their story."""
+STORY_KEPT = 200_000
+"""Lines of story in all: about 30 MB."""
+PRUNE_EVERY = 2_000
+"""Writes between two prunings."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS agents (agent_id TEXT PRIMARY KEY, life TEXT NOT NULL, spec BLOB NOT NULL, end TEXT NOT NULL, arrived_s REAL NOT NULL, touched INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS story (seq INTEGER PRIMARY KEY, at_s REAL NOT NULL, agent_id TEXT NOT NULL, line TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS story_of ON story (agent_id);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+Line = tuple[str, str, bytes, str, str]
+"""(agent_id, life, spec as JSON or empty, end, because)."""
+
+
+class SqliteJournal:
+    """One SQLite file, written by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make *path*; `lost` says what could not be read."""
+        self.path = path
+        self.lost: str | None = None
+        self._writes = 0
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as problem:
+            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+            self.lost = f"the journal could not be read ({problem}); it was put aside as {aside.name}"
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as problem:
+            self.lost = f"{self.lost}; a new one could not be made ({problem}): nothing is stored"
+            return self._connect(":memory:")
+
+    def _connect(self, where: str | None = None) -> sqlite3.Connection:
+        db = sqlite3.connect(where or self.path, check_same_thread=False, isolation_level=None, timeout=2.0)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.executescript(_TABLES)
+            found = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            if found is not None and int(found[0]) != SCHEMA:
+                raise sqlite3.DatabaseError(f"schema {found[0]}, this version writes {SCHEMA}")
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("quick_check failed")
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    def load(self) -> tuple[list[Spec], list[tuple[Spec, float]], int]:
+        """Agents held as alive, requests held as waiting with the seconds waited (oldest first), the highest number given."""
+        leased: list[Spec] = []
+        queued: list[tuple[Spec, float]] = []
+        now_s = time.monotonic()
+        highest = 0
+        try:
+            rows = self._db.execute("SELECT agent_id, life, spec, arrived_s FROM agents ORDER BY arrived_s").fetchall()
+        except sqlite3.Error as problem:
+            self.lost = f"the journal could not be read ({problem})"
+            return [], [], 0
+        for agent_id, life, spec_json, arrived_s in rows:
+            number = agent_id.rpartition("-")[2]
+            highest = max(highest, int(number)) if number.isascii() and number.isdigit() and len(number) < 12 else highest
+            if life == "ended":
+                continue
+            try:
+                spec = msgspec.json.decode(spec_json, type=Spec)
+            except msgspec.MsgspecError as problem:
+                self.lost = f"the lease of {agent_id} could not be read ({problem})"
+                continue
+            if life == "queued":
+                queued.append((spec, min(max(now_s - arrived_s, 0.0), now_s)))
+            else:
+                leased.append(spec)
+        return leased, queued, highest
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Commit *lines* as one transaction. Raises JournalError; then none of them is stored."""
+        now_s, wall_s = time.monotonic(), time.time()
+        self._writes += len(lines)
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                for agent_id, life, spec, end, because in lines:
+                    if spec:
+                        self._db.execute(
+                            "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET life = excluded.life, spec = excluded.spec, end = excluded.end, touched = excluded.touched, "
+                            "arrived_s = CASE WHEN agents.life = 'ended' THEN excluded.arrived_s ELSE agents.arrived_s END",
+                            (agent_id, life, spec, end, now_s, self._writes),
+                        )
+                    else:
+                        self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
+                    self._db.execute("INSERT INTO story (at_s, agent_id, line) VALUES (?, ?, ?)", (wall_s, agent_id, f"{life}: {because}"))
+                if self._writes % PRUNE_EVERY < len(lines):
+                    self._prune()
+        except sqlite3.Error as problem:
+            raise JournalError(f"the journal {self.path} took nothing: {problem}") from problem
+
+    def _prune(self) -> None:
+        """Forget the oldest ended agents and lines; live ones are never forgotten."""
+        self._db.execute("DELETE FROM agents WHERE life = 'ended' AND rowid NOT IN (SELECT rowid FROM agents WHERE life = 'ended' ORDER BY rowid DESC LIMIT ?)", (ENDED_KEPT,))
+        self._db.execute("DELETE FROM story WHERE seq <= (SELECT MAX(seq) FROM story) - ?", (STORY_KEPT,))
+
+    def story(self, agent_id: str) -> list[tuple[float, str]]:
+        """(wall-clock second, line) recorded about an agent, oldest first; at most the last 500."""
+        try:
+            rows = self._db.execute("SELECT at_s, line FROM story WHERE agent_id = ? ORDER BY seq DESC LIMIT 500", (agent_id,)).fetchall()
+        except sqlite3.Error:
+            return []
+        return [(at_s, line) for at_s, line in reversed(rows)]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,185 @@
+"""This is about effects: each does one thing to the kernel, the journal, a file or a client, in the lane where it may.
+
+At once in the loop: freeze, thaw, kill, signal, marks. In lanes: whatever may wait for the kernel. Every effect on an
+agent comes back as exactly one outcome; what the kernel refuses comes back as `Failed` with its words.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from bursar.errors import BursarError, Busy
+from bursar.model import actions, events
+from bursar.model.actions import Effect
+from bursar.model.events import Event
+from bursar.model.kernel import MAIN, Cell
+from bursar.officer.guarding import Guard
+from bursar.officer.lanes import Lane
+from bursar.officer.outputs import Outputs
+from bursar.officer.record import Recorder
+from bursar.officer.sense import Sense
+from bursar.officer.tickets import Tickets
+from bursar.seams import Host
+
+Deliver = Callable[[list[Event]], None]
+
+
+class Hands:
+    """Everything that `perform` may reach."""
+
+    def __init__(self, *, host: Host, deliver: Deliver, recorder: Recorder, outputs: Outputs, guard: Guard, tickets: Tickets, sense: Sense, leave: Callable[[], None]) -> None:
+        self._host = host
+        self._deliver = deliver
+        self._recorder, self._outputs, self._guard, self._tickets, self._sense = recorder, outputs, guard, tickets, sense
+        self._leave = leave
+        self._placer: Lane[Event] = Lane("placer", deliver)
+        self._slow: Lane[Event] = Lane("slow", deliver)
+
+    # --- in a lane: may wait for the kernel ---------------------------------------------------------------------
+
+    def shape(self, action: actions.Shape) -> None:
+        """A fresh cell goes to the placer; a change of limits may wait for reclaim and goes to the slow lane."""
+        lane = self._placer if action.fresh else self._slow
+        lane.submit(partial(_tried, action, action.part, "shape", partial(self._shape, action)))
+
+    def _shape(self, action: actions.Shape) -> Event:
+        cell = Cell(action.agent_id, action.part)
+        kernel = self._host.shape(cell, action.limits)
+        wanted = self._host.normalise(action.limits)
+        if kernel != wanted:
+            return events.Failed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, verb="shape", reason=f"the kernel shows {kernel} for {wanted}")
+        if action.marks:
+            self._host.mark(action.agent_id, action.marks)
+        if not action.part:
+            self._outputs.write_envelope(action.agent_id, action.limits)
+        return events.Shaped(action_id=action.action_id, agent_id=action.agent_id, part=action.part, limits=action.limits)
+
+    def place(self, action: actions.Place) -> None:
+        """A cold join holds its caller for a kernel grace period: the placer's thread."""
+        self._placer.submit(partial(_tried, action, action.part, "place", partial(self._place, action)))
+
+    def _place(self, action: actions.Place) -> Event:
+        cell = Cell(action.agent_id, action.part)
+        if action.keeper:
+            self._host.keep(action.pid)
+        self._host.place(cell, action.pid, action.uid)
+        self._host.set_oom_scores(cell, action.oom_score_adj)
+        self._host.watch(cell)
+        return events.Placed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, pid=action.pid, ticket=action.ticket)
+
+    def remove(self, action: actions.Remove) -> None:
+        """Taking a cell out of the tree may reclaim its page cache first."""
+        self._slow.submit(partial(_tried, action, action.part, "remove", partial(self._remove, action)))
+
+    def _remove(self, action: actions.Remove) -> Event:
+        death = self._host.remove(Cell(action.agent_id, action.part))
+        return events.Removed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, death=death)
+
+    def set_oom_scores(self, action: actions.SetOomScores) -> None:
+        """One write per process of the agent."""
+        self._slow.submit(partial(_tried, action, MAIN, "scores", partial(self._set_oom_scores, action)))
+
+    def _set_oom_scores(self, action: actions.SetOomScores) -> Event:
+        self._host.set_oom_scores(Cell(action.agent_id, MAIN), action.oom_score_adj)
+        return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="scores")
+
+    # --- at once: protection waits for nothing ------------------------------------------------------------------
+
+    def freeze(self, action: actions.Freeze) -> None:
+        """The guard is armed first where the freeze has a bound."""
+
+        def deed() -> Event:
+            if action.guard_s is not None:
+                self._guard.arm(action.agent_id, self._host.thaw_path(action.agent_id), action.guard_s)
+            self._host.freeze(action.agent_id)
+            return events.Froze(action_id=action.action_id, agent_id=action.agent_id, frozen=True)
+
+        self._deliver([_tried(action, "", "freeze", deed)])
+
+    def thaw(self, action: actions.Thaw) -> None:
+        """The guard is told afterwards: until then it is the second."""
+
+        def deed() -> Event:
+            self._host.thaw(action.agent_id)
+            self._guard.disarm(action.agent_id)
+            return events.Froze(action_id=action.action_id, agent_id=action.agent_id, frozen=False)
+
+        self._deliver([_tried(action, "", "thaw", deed)])
+
+    def kill(self, action: actions.Kill) -> None:
+        """Squeezes are lifted by the host before the kill."""
+
+        def deed() -> Event:
+            self._host.kill(Cell(action.agent_id, action.part))
+            return events.Killed(action_id=action.action_id, agent_id=action.agent_id, part=action.part)
+
+        self._deliver([_tried(action, action.part, "kill", deed)])
+
+    def signal(self, action: actions.Signal) -> None:
+        """To the command's process, by its pidfd: never to a re-used pid."""
+
+        def deed() -> Event:
+            self._host.signal(action.agent_id, action.signal_number)
+            return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="signal")
+
+        self._deliver([_tried(action, "", "signal", deed)])
+
+    def mark(self, action: actions.Mark) -> None:
+        """Marks survive us: the guard and the next officer read them."""
+
+        def deed() -> Event:
+            self._host.mark(action.agent_id, action.marks)
+            return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="mark")
+
+        self._deliver([_tried(action, "", "mark", deed)])
+
+    # --- files, journal, clients --------------------------------------------------------------------------------
+
+    def open_output(self, action: actions.OpenOutput) -> None:
+        """Before the grant's answer leaves: the keeper opens them."""
+        self._outputs.open(action.agent_id, action.uid)
+
+    def drop_output(self, action: actions.DropOutput) -> None:
+        """Log and status of an agent that nobody remembers."""
+        self._outputs.drop(action.agent_id)
+
+    def answer(self, action: actions.Answer) -> None:
+        """Now, or once the journal has what was recorded before."""
+        send = partial(self._tickets.answer, action.ticket, action.body, done=action.done)
+        if action.after_record:
+            self._recorder.after(send)
+        else:
+            send()
+
+    def refuse(self, action: actions.Refuse) -> None:
+        """An honest no."""
+        self._tickets.refuse(action)
+
+    def record(self, action: actions.Record) -> None:
+        """A line for the journal."""
+        self._recorder.add(action)
+
+    def watch(self, action: actions.Watch) -> None:
+        """From now on (or no longer) read this agent."""
+        self._sense.watch(action.agent_id, action.period_s)
+
+    def shutdown(self) -> None:
+        """Leave the loop once everything said so far has left."""
+        self._leave()
+
+    def batch_done(self) -> None:
+        """Let the journal commit the batch."""
+        self._recorder.flush()
+
+    def close(self) -> None:
+        """Finish what the lanes hold."""
+        self._placer.close()
+        self._slow.close()
+
+
+def _tried(action: Effect, part: str, verb: str, deed: Callable[[], Event]) -> Event:
+    """*deed*'s outcome, or what the kernel said against it."""
+    try:
+        return deed()
+    except (BursarError, OSError) as problem:
+        busy = isinstance(problem, Busy)
+        return events.Failed(action_id=action.action_id, agent_id=action.agent_id, part=part, verb=verb, reason=str(problem), busy=busy, gone=isinstance(problem, ProcessLookupError | FileNotFoundError))

@@ -1,0 +1,52 @@
+"""This is about how detached commands ended: the keeper writes the status to a file, and the officer looks until it is there.
+
+Looked for when the command's process is gone or its cell is empty, in growing steps up to a second; then the kernel's
+word (if it gave one) or "unknown" stands.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from bursar.core.state import Agent, State
+from bursar.model.agents import Life
+from bursar.model.events import Emptied, Event, MainGone
+from bursar.officer.outputs import Outputs
+
+STEPS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+
+
+class Keepers:
+    """Watches status files of detached agents whose command is over."""
+
+    def __init__(self, outputs: Outputs, deliver: Callable[[list[Event]], None]) -> None:
+        self._outputs, self._deliver = outputs, deliver
+        self._looking: set[str] = set()
+
+    def observe(self, batch: Iterable[Event], state: State) -> None:
+        """Start looking for the status of each detached agent that a batch says is over."""
+        for event in batch:
+            if isinstance(event, MainGone | Emptied) and not (isinstance(event, Emptied) and event.part.startswith("call-")):
+                agent = state.live(event.agent_id)
+                if agent is not None and agent.spec.detached and not agent.status_final:
+                    self._look(agent.id, 0)
+
+    def recovered(self, agent: Agent) -> None:
+        """A new officer asks once for everybody that ended without one."""
+        if agent.spec.detached and agent.life is Life.STOPPING and not agent.status_final:
+            self._look(agent.id, 0)
+
+    def _look(self, agent_id: str, step: int) -> None:
+        if step == 0:
+            if agent_id in self._looking:
+                return
+            self._looking.add(agent_id)
+        status = self._outputs.status(agent_id)
+        if status is not None or step >= len(STEPS_S):
+            self._looking.discard(agent_id)
+            if status is not None:
+                asyncio.get_running_loop().call_soon(self._found, agent_id, status)
+            return
+        asyncio.get_running_loop().call_later(STEPS_S[step], self._look, agent_id, step + 1)
+
+    def _found(self, agent_id: str, status: int) -> None:
+        self._deliver([MainGone(agent_id=agent_id, status=status, final=True)])

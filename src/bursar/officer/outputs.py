@@ -1,0 +1,123 @@
+"""This is about files of agents in the runtime directory: output and exit status of detached ones, envelopes for the wrapper.
+
+Output is appended by the command itself and trimmed in place: *watched*, not enforced. Collapsing the range keeps the
+file small and loses nothing in between; where the file system cannot (tmpfs), a hole is punched.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+from bursar.errors import HostError
+from bursar.model.agents import Spec
+from bursar.model.kernel import Limits
+
+COLLAPSE_RANGE, PUNCH_HOLE_KEEP_SIZE = 0x08, 0x03
+"""fallocate(2)."""
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class Outputs:
+    """logs/, status/ and envelopes/ below the runtime directory."""
+
+    def __init__(self, runtime: Path, *, most_bytes: int, keep_bytes: int, calls_at_once: int, call_pids: int, call_memory_bytes: int | None) -> None:
+        self._logs, self._statuses, self._envelopes = runtime / "logs", runtime / "status", runtime / "envelopes"
+        self.most_bytes, self.keep_bytes = most_bytes, keep_bytes
+        self.calls_at_once, self.call_pids, self.call_memory_bytes = calls_at_once, call_pids, call_memory_bytes
+        self.trimmed: dict[str, int] = {}
+        """By agent: bytes taken off the front of its log so far."""
+        self._holes: dict[str, int] = {}
+        for directory in (self._logs, self._statuses, self._envelopes):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def open(self, agent_id: str, uid: int) -> None:
+        """Fresh log and status files that only *uid* may read and write."""
+        self.trimmed[agent_id] = 0
+        self._holes.pop(agent_id, None)
+        for path in (self.log(agent_id), self._statuses / agent_id):
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                if uid != os.geteuid():
+                    os.fchown(descriptor, uid, -1)
+            finally:
+                os.close(descriptor)
+
+    def known(self, spec: Spec) -> None:
+        """A recovered agent's log is watched again; what was trimmed before is not known any more."""
+        if spec.detached:
+            self.trimmed.setdefault(spec.agent_id, 0)
+
+    def drop(self, agent_id: str) -> None:
+        """Remove everything of an agent."""
+        self.trimmed.pop(agent_id, None)
+        self._holes.pop(agent_id, None)
+        for directory in (self._logs, self._statuses, self._envelopes):
+            (directory / agent_id).unlink(missing_ok=True)
+
+    def log(self, agent_id: str) -> Path:
+        """Where the agent's output is."""
+        return self._logs / agent_id
+
+    def status(self, agent_id: str) -> int | None:
+        """The wait status that the keeper wrote; None while there is none. 128 + n of a shell is told as signal n."""
+        try:
+            text = (self._statuses / agent_id).read_bytes()[:16]
+        except OSError:
+            return None
+        return parse_status(text)
+
+    def write_envelope(self, agent_id: str, limits: Limits) -> None:
+        """What the wrapper may give to one call without asking: "memory_bytes pids calls"."""
+        memory = min(self.call_memory_bytes or limits.memory_bytes, limits.memory_bytes)
+        path = self._envelopes / agent_id
+        temporary = path.with_name(f".{agent_id}")
+        temporary.write_text(f"{memory} {min(self.call_pids, limits.pids)} {self.calls_at_once}\n")
+        temporary.chmod(0o644)
+        temporary.rename(path)
+
+    def drop_envelope(self, agent_id: str) -> None:
+        """The agent ended."""
+        (self._envelopes / agent_id).unlink(missing_ok=True)
+
+    def overgrown(self) -> list[str]:
+        """Agents whose log uses more than it may."""
+        found = []
+        for agent_id in self.trimmed:
+            try:
+                seen = self.log(agent_id).stat()
+            except OSError:
+                continue
+            if min(seen.st_size, seen.st_blocks * 512) > self.most_bytes:
+                found.append(agent_id)
+        return found
+
+    def trim(self, agent_id: str) -> int:
+        """Take the oldest output off, all but about `keep_bytes`; returns the bytes taken. Raises HostError."""
+        try:
+            descriptor = os.open(self.log(agent_id), os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return 0
+        try:
+            seen = os.fstat(descriptor)
+            hole = self._holes.get(agent_id, 0)
+            surplus = (seen.st_size - hole - self.keep_bytes) // seen.st_blksize * seen.st_blksize
+            if surplus <= 0:
+                return 0
+            if hole or _libc.fallocate(descriptor, COLLAPSE_RANGE, 0, surplus):
+                if _libc.fallocate(descriptor, PUNCH_HOLE_KEEP_SIZE, 0, hole + surplus):
+                    raise HostError(f"the log of {agent_id} could not be trimmed: {os.strerror(ctypes.get_errno())}")
+                self._holes[agent_id] = hole + surplus
+            self.trimmed[agent_id] = self.trimmed.get(agent_id, 0) + surplus
+            return surplus
+        finally:
+            os.close(descriptor)
+
+
+def parse_status(text: bytes) -> int | None:
+    """A shell's `$?` and a newline, as a wait status; None while it is not complete or is no number."""
+    if not text.endswith(b"\n") or not text[:-1].isdigit() or len(text) > 5:
+        return None
+    code = int(text)
+    return code - 128 if 128 < code <= 128 + 64 else code << 8 if code < 256 else None

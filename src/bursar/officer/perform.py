@@ -1,0 +1,75 @@
+"""This is about deeds: one match from action to effect. Nothing here decides.
+
+An effect on the kernel comes back as an outcome event with the action's id; `hands` knows which lane it runs in.
+"""
+
+from typing import assert_never
+
+from bursar.model import actions
+from bursar.model.actions import Action
+from bursar.officer.hands import Hands
+
+Performed = (
+    actions.Shape
+    | actions.Place
+    | actions.Freeze
+    | actions.Thaw
+    | actions.Kill
+    | actions.Signal
+    | actions.SetOomScores
+    | actions.Remove
+    | actions.Mark
+    | actions.OpenOutput
+    | actions.DropOutput
+    | actions.Answer
+    | actions.Refuse
+    | actions.Record
+    | actions.Watch
+    | actions.Shutdown
+)
+
+
+def perform(action: Performed, hands: Hands) -> None:
+    """Do what *action* says."""
+    match action:
+        case actions.Shape():
+            hands.shape(action)
+        case actions.Place():
+            hands.place(action)
+        case actions.Freeze():
+            hands.freeze(action)
+        case actions.Thaw():
+            hands.thaw(action)
+        case actions.Kill():
+            hands.kill(action)
+        case actions.Signal():
+            hands.signal(action)
+        case actions.SetOomScores():
+            hands.set_oom_scores(action)
+        case actions.Remove():
+            hands.remove(action)
+        case actions.Mark():
+            hands.mark(action)
+        case actions.OpenOutput():
+            hands.open_output(action)
+        case actions.DropOutput():
+            hands.drop_output(action)
+        case actions.Answer():
+            hands.answer(action)
+        case actions.Refuse():
+            hands.refuse(action)
+        case actions.Record():
+            hands.record(action)
+        case actions.Watch():
+            hands.watch(action)
+        case actions.Shutdown():
+            hands.shutdown()
+        case _:
+            assert_never(action)
+
+
+def perform_all(batch: list[Action], hands: Hands) -> None:
+    """Do a whole batch in its order, then let the journal commit it."""
+    for action in batch:
+        perform(action, hands)  # type: ignore[arg-type]  # every Action is one of Performed: tests/officer/test_perform.py
+    hands.batch_done()

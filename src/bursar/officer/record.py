@@ -1,0 +1,68 @@
+"""This is about recording: journal lines on the writer's thread, and answers that wait for them.
+
+A start's answer leaves when its lease is committed. A store that fails is said in `status` and holds nobody up.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from bursar.errors import JournalError
+from bursar.model.actions import Record
+from bursar.officer.lanes import Lane
+from bursar.seams import Journal
+
+Line = tuple[str, str, bytes, str, str]
+
+
+class Recorder:
+    """Gathers the records of one batch, commits them as one, then releases the answers that waited."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._lane: Lane[tuple[int, str | None]] = Lane("store", self._committed)
+        self._lines: list[Line] = []
+        self._batch = 0
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self.failing: str | None = None
+        """Why the last commit failed; None when it did not."""
+
+    def add(self, record: Record) -> None:
+        """One line of the batch that is being performed."""
+        self._lines.append((record.agent_id, record.life, record.spec, record.end, str(record.because)))
+
+    def after(self, send: Callable[[], None]) -> None:
+        """Call *send* when everything added so far is committed (or the store has failed)."""
+        self._waiting.append((self._batch + 1 if self._lines else self._batch, send))
+        if not self._lines and self._lane.backlog() == 0 and self._waiting[0][0] <= self._settled:
+            self._release()
+
+    _settled = 0
+
+    def flush(self) -> None:
+        """The batch is performed: commit it."""
+        if not self._lines:
+            return
+        self._batch += 1
+        lines, self._lines, batch = self._lines, [], self._batch
+        self._lane.submit(lambda: self._write(batch, lines))
+
+    def _write(self, batch: int, lines: list[Line]) -> tuple[int, str | None]:
+        try:
+            self._journal.write(lines)
+        except JournalError as problem:
+            return batch, str(problem)
+        return batch, None
+
+    def _committed(self, results: list[tuple[int, str | None]]) -> None:
+        self._settled, self.failing = results[-1]
+        self._release()
+
+    def _release(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._settled:
+            self._waiting.popleft()[1]()
+
+    def close(self) -> None:
+        """Commit what is left."""
+        self.flush()
+        self._lane.close()
+        self._journal.close()

@@ -1,0 +1,259 @@
+"""This is about people at the socket: a request becomes an event for the machine, or is answered from what is known.
+
+Reads (hello, status, ps, inspect, explain, logs) bypass the machine; everything else is an event with a ticket.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import bursar
+from bursar.core import views
+from bursar.errors import BadInput, InvalidMessage
+from bursar.model import events
+from bursar.model.agents import RestraintBy, Spec, check_name
+from bursar.model.events import Event, Peer
+from bursar.model.kernel import MAIN, Cell, call_cell
+from bursar.model.policy import Policy, check_policy
+from bursar.model.resources import parse_amounts
+from bursar.officer.tickets import error_line
+from bursar.wire import verbs
+from bursar.wire.server import Connection
+
+if TYPE_CHECKING:
+    from bursar.officer.loop import Officer
+
+MOST_COMMAND = 200
+"""Characters of a command that are kept, for people."""
+_encode = msgspec.json.Encoder().encode
+
+
+class Desk:
+    """Takes batches of lines from connections."""
+
+    def __init__(self, officer: "Officer") -> None:
+        self._officer = officer
+        self._cached: dict[str, tuple[int, bytes]] = {}
+
+    def on_lines(self, connection: Connection, lines: list[bytes]) -> None:
+        """One batch of one client: reads are answered at once, changes go to the machine together."""
+        batch: list[Event] = []
+        for line in lines:
+            try:
+                request = verbs.decode(line)
+            except InvalidMessage as problem:
+                code = "version" if isinstance(problem, verbs.WrongVersion) else "bad-input"
+                connection.send(error_line(problem.request_id, code, str(problem)))
+                continue
+            try:
+                self._take(connection, request, batch)
+            except BadInput as problem:
+                connection.send(error_line(request.id, "bad-input", str(problem)))
+        if batch:
+            self._officer.deliver(batch)
+
+    def on_closed(self, connection: Connection) -> None:
+        """Whoever waited on this connection waits no more."""
+        closed = self._officer.tickets.closed(connection)
+        if closed:
+            self._officer.deliver([events.TicketClosed(ticket=ticket) for ticket in closed])
+
+    def _take(self, connection: Connection, request: verbs.Any_, batch: list[Event]) -> None:
+        match request:
+            case verbs.Status():
+                self._send_cached(connection, request.id, "status", self._status)
+            case verbs.Ps(all=every):
+                self._send_cached(connection, request.id, f"ps {every}", lambda: {"agents": [self._dated(row) for row in views.ps(self._officer.state, ended=every)]})
+            case verbs.Hello():
+                connection.send(_ok(request.id, self._hello()))
+            case verbs.Inspect(agent=agent_id):
+                connection.send(self._known(request.id, agent_id, self._inspect(agent_id)))
+            case verbs.Explain(agent=agent_id):
+                connection.send(self._known(request.id, agent_id, self._explain(agent_id)))
+            case verbs.Logs(agent=agent_id):
+                connection.send(self._known(request.id, agent_id, self._logs(agent_id)))
+            case _:
+                self._change(connection, request, batch)
+
+    def _change(self, connection: Connection, request: verbs.Any_, batch: list[Event]) -> None:
+        ticket = self._officer.tickets.open(connection, request.id)
+        try:
+            batch.extend(self._events(connection, request, ticket))
+        except BadInput:
+            self._officer.tickets.forget(ticket)
+            raise
+
+    def _events(self, connection: Connection, request: verbs.Any_, ticket: int) -> list[Event]:
+        """What a changing request means to the machine. Raises BadInput."""
+        known = self._officer.state.policy.resources()
+        match request:
+            case verbs.Run():
+                peer = self._peer(connection)
+                asked = events.Asked(ticket=ticket, peer=peer, spec=self._spec(request, peer), wait_s=request.wait_s)
+                return [*self._fresh(peer.agent_id), asked]
+            case verbs.Place():
+                peer = Peer(connection.uid, connection.pid)
+                return [events.PlaceAsked(ticket=ticket, peer=peer, agent_id=request.agent, part=request.part, key=request.key, keeper=request.keeper)]
+            case verbs.Stay():
+                return [events.Stayed(ticket=ticket, peer=Peer(connection.uid, connection.pid), agent_id=request.agent, key=request.key)]
+            case verbs.CommandEnded():
+                return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=request.key, status=request.status)]
+            case verbs.Call():
+                peer = self._peer(connection)
+                amounts = parse_amounts(request.limits, known, "limit")
+                agent_id = request.agent or peer.agent_id or ""
+                if set(amounts) - {"memory", "pids"}:
+                    raise BadInput(f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`")
+                call = events.CallAsked(
+                    ticket=ticket, peer=peer, agent_id=agent_id, memory_bytes=amounts.get("memory"), pids=amounts.get("pids"), command=request.command[:MOST_COMMAND], key=request.key
+                )
+                return [*self._fresh(agent_id), call]
+            case verbs.Returned():
+                return [events.CallReturned(ticket=ticket, agent_id=request.agent, call=request.call, key=request.key, status=request.status)]
+            case verbs.Reload():
+                return [events.Reconfigured(ticket=ticket, policy=self._policy(connection, request))]
+            case verbs.Down():
+                return [events.ShutdownAsked(ticket=ticket, peer=self._peer(connection), stop_agents=request.stop_agents)]
+            case _:
+                return self._of_agent(connection, request, ticket)
+
+    def _of_agent(self, connection: Connection, request: verbs.Any_, ticket: int) -> list[Event]:
+        """Verbs on one living agent."""
+        assert isinstance(request, verbs.OfAgent)
+        peer, name = self._peer(connection), request.agent
+        match request:
+            case verbs.Wait_():
+                return [events.WaitAsked(ticket=ticket, peer=peer, agent_id=name)]
+            case verbs.Stop():
+                grace_s = self._officer.state.policy.agents.stop_grace_s if request.grace_s is None else request.grace_s
+                return [events.StopAsked(ticket=ticket, peer=peer, agent_id=name, grace_s=grace_s)]
+            case verbs.Kill():
+                return [events.StopAsked(ticket=ticket, peer=peer, agent_id=name, grace_s=0.0)]
+            case verbs.Freeze():
+                by = RestraintBy.USER if request.for_s is None else RestraintBy.LADDER
+                return [events.FreezeAsked(ticket=ticket, peer=peer, agent_id=name, for_s=request.for_s, by=by)]
+            case verbs.Thaw():
+                return [events.ThawAsked(ticket=ticket, peer=peer, agent_id=name)]
+            case verbs.Resize():
+                known = self._officer.state.policy.resources()
+                limits, requests = parse_amounts(request.limits, known, "limit"), parse_amounts(request.requests, known, "request")
+                return [events.ResizeAsked(ticket=ticket, peer=peer, agent_id=name, limits=limits, requests=requests)]
+            case verbs.Heartbeat():
+                return [events.Heartbeat(ticket=ticket, peer=peer, agent_id=name)]
+            case _:
+                raise BadInput(f"{type(request).__name__.lower()} is no verb that changes an agent")
+
+    def _spec(self, request: verbs.Run, peer: Peer) -> Spec:
+        """What was asked for, amounts read. Raises BadInput."""
+        policy = self._officer.state.policy
+        known = policy.resources()
+        if request.name:
+            check_name(request.name)
+        check_name(request.type, "type")
+        return Spec(
+            agent_id=request.name,
+            owner_uid=peer.uid,
+            type=request.type,
+            qos=request.qos,
+            priority=policy.defaults.priority if request.priority is None else request.priority,
+            sharing=request.sharing,
+            requests=parse_amounts(request.requests, known, "request") if request.requests else {},
+            limits=parse_amounts(request.limits, known, "limit") if request.limits else {},
+            detached=request.mode == "detached",
+            in_place=request.mode == "exec",
+            command=request.command[:MOST_COMMAND],
+            key=request.key,
+            ttl_s=request.ttl_s,
+        )
+
+    def _policy(self, connection: Connection, request: verbs.Reload) -> Policy:
+        peer = self._peer(connection)
+        if peer.agent_id is not None or not (peer.uid in (0, self._officer.state.officer_uid) or peer.admin):
+            raise BadInput(f"reload: you are uid {peer.uid}; only root, admins and the officer's own user may, from outside any agent")
+        try:
+            return check_policy(msgspec.convert(request.policy, Policy))
+        except msgspec.ValidationError as problem:
+            raise BadInput(f"reload: {problem}; nothing was changed") from problem
+
+    def _peer(self, connection: Connection) -> Peer:
+        """The peer with the agent that it lives in, looked up once a connection."""
+        if not connection.agent_known:
+            connection.agent_id, connection.agent_known = self._officer.host.agent_of(connection.pid), True
+        admin_gid = self._officer.admin_gid
+        admin = admin_gid is not None and admin_gid in connection.groups()
+        return Peer(connection.uid, connection.pid, connection.agent_id, admin)
+
+    def _fresh(self, agent_id: str | None) -> list[Event]:
+        """A reading taken now, for decisions about the agent's free room."""
+        if not agent_id or agent_id not in self._officer.state.agents:
+            return []
+        reading = self._officer.host.read(Cell(agent_id))
+        return [events.Read(agent_id=agent_id, reading=reading)] if reading is not None else []
+
+    # --- reads --------------------------------------------------------------------------------------------------
+
+    def _send_cached(self, connection: Connection, request_id: int, name: str, make: Callable[[], dict[str, Any]]) -> None:
+        """The same answer until the state changes: pollers cost next to nothing."""
+        version = self._officer.version
+        found = self._cached.get(name)
+        if found is None or found[0] != version:
+            found = (version, _encode(make()))
+            self._cached[name] = found
+        connection.send(b'{"id":%d,"ok":%b}\n' % (request_id, found[1]))
+
+    def _hello(self) -> dict[str, Any]:
+        officer = self._officer
+        return {"version": bursar.__version__, "speaks": [verbs.VERSION], "pid": officer.pid, "host": officer.host.capabilities.name, "since_s": round(officer.now_s() - officer.started_s, 3)}
+
+    def _status(self) -> dict[str, Any]:
+        return views.status(self._officer.state) | self._officer.condition()
+
+    def _inspect(self, agent_id: str) -> dict[str, Any] | None:
+        officer = self._officer
+        agent = officer.state.live(agent_id)
+        if agent is not None:
+            officer.deliver(self._fresh(agent_id))
+        found = views.inspect(officer.state, agent_id)
+        if found is None or agent is None or agent.wanted is None:
+            return found
+        kept = [msgspec.to_builtins(one) for one in officer.host.kept(Cell(agent_id), agent.wanted)]
+        recorded = [{"resource": name, "how": "recorded", "files": []} for name in agent.spec.requests if name not in ("cpu", "memory", "pids")]
+        cells = {"main": officer.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": officer.host.pids(call_cell(agent_id, number)) for number in agent.calls}
+        return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": officer.sense.pressure}
+
+    def _explain(self, agent_id: str) -> dict[str, Any] | None:
+        story = views.story(self._officer.state, agent_id)
+        if story is not None:
+            to_wall_s = time.time() - self._officer.now_s()
+            return {"agent": agent_id, "story": [f"{clock_text(at_s + to_wall_s)} {line}" for at_s, line in story]}
+        stored = list(self._officer.journal.story(agent_id))
+        return {"agent": agent_id, "story": [f"{clock_text(at_s)} {line}" for at_s, line in stored]} if stored else None
+
+    def _logs(self, agent_id: str) -> dict[str, Any] | None:
+        spec = self._officer.spec_of(agent_id)
+        if spec is None:
+            return None
+        if not spec.detached:
+            raise BadInput(f"logs {agent_id}: it runs in the foreground, its output went to its caller; start it with --detach to keep a log")
+        outputs = self._officer.outputs
+        return {"agent": agent_id, "path": str(outputs.log(agent_id)), "trimmed_bytes": outputs.trimmed.get(agent_id, 0), "ended": self._officer.state.live(agent_id) is None}
+
+    def _dated(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"since_s": round(self._officer.now_s() - row["since_s"], 3)}
+
+    def _known(self, request_id: int, agent_id: str, body: dict[str, Any] | None) -> bytes:
+        if body is None:
+            return error_line(request_id, "unknown-agent", f"no agent {agent_id[:80]!r} is known; `bursar ps --all` lists those that are")
+        return _ok(request_id, body)
+
+
+def _ok(request_id: int, body: dict[str, Any]) -> bytes:
+    return _encode({"id": request_id, "ok": body}) + b"\n"
+
+
+def clock_text(wall_s: float) -> str:
+    """Local time with milliseconds, as people compare it with their own logs."""
+    return datetime.fromtimestamp(wall_s).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]

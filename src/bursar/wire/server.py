@@ -1,0 +1,134 @@
+"""This is about the server's side of the socket: connections, bounded lines, who the peer is. It decides nothing.
+
+A rude client costs only itself: a line over the bound, half a line and silence, or an answer that it never reads ends its
+connection with one line that says why.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+MOST_LINE_BYTES = 1 << 20
+MOST_UNREAD_BYTES = 4 << 20
+"""Answers that a client has not read; beyond it is cut off."""
+HALF_LINE_S = 10.0
+"""How long half a line may lie before the connection is closed."""
+BACKLOG = 1024
+SO_PEERGROUPS = 59
+
+
+class Connection(asyncio.Protocol):
+    """One client. `uid` and `pid` are the kernel's word at connect time."""
+
+    def __init__(self, server: "LineServer") -> None:
+        self._server = server
+        self._rest = b""
+        self._half_line: asyncio.TimerHandle | None = None
+        self.uid = -1
+        self.pid = 0
+        self.agent_id: str | None = None
+        self.agent_known = False
+        """agent_id was looked up."""
+        self.tickets: dict[int, int] = {}
+        """ticket → the client's own number for the request."""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask the kernel who it is."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        sock: socket.socket = transport.get_extra_info("socket")
+        self.pid, self.uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self._server.connections.add(self)
+
+    def groups(self) -> list[int]:
+        """Supplementary groups of the peer when it connected."""
+        assert self.transport is not None
+        sock: socket.socket = self.transport.get_extra_info("socket")
+        try:
+            raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 65536)
+        except OSError:
+            return []
+        return list(struct.unpack(f"{len(raw) // 4}I", raw))
+
+    def data_received(self, data: bytes) -> None:
+        """Whole lines go to the server at once, as one batch."""
+        if self._rest:
+            data = self._rest + data
+        *lines, self._rest = data.split(b"\n")
+        if len(self._rest) > MOST_LINE_BYTES or any(len(line) > MOST_LINE_BYTES for line in lines):
+            self.reject(f"a line is longer than {MOST_LINE_BYTES} bytes; send less")
+            return
+        self._watch_half_line()
+        if lines:
+            self._server.on_lines(self, lines)
+
+    def _watch_half_line(self) -> None:
+        if self._half_line is not None:
+            self._half_line.cancel()
+            self._half_line = None
+        if self._rest:
+            self._half_line = asyncio.get_running_loop().call_later(HALF_LINE_S, self.reject, f"half a line and then {HALF_LINE_S:g} s of silence; end each request with a newline")
+
+    def reject(self, message: str) -> None:
+        """Say why, and hang up."""
+        self._rest = b""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(self._server.rejection(message))
+            self.transport.close()
+
+    def send(self, line: bytes) -> None:
+        """Queue one line; a client that does not read is cut off."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(line)
+        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server learns which tickets are closed with it."""
+        if self._half_line is not None:
+            self._half_line.cancel()
+        self._server.connections.discard(self)
+        self._server.on_closed(self)
+        self.transport = None
+
+
+class LineServer:
+    """A Unix stream socket that hands batches of lines to *on_lines* and lost connections to *on_closed*."""
+
+    def __init__(self, path: Path, *, on_lines: Callable[[Connection, list[bytes]], None], on_closed: Callable[[Connection], None], rejection: Callable[[str], bytes]) -> None:
+        self.path = path
+        self.on_lines, self.on_closed, self.rejection = on_lines, on_closed, rejection
+        self.connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, group: int | None) -> None:
+        """Bind with the right mode from the first moment: 0600, or 0660 for *group*. A stale socket is replaced."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(temporary))
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+        if group is not None:
+            os.chown(temporary, -1, group)
+            temporary.chmod(0o660)
+        temporary.rename(self.path)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
+
+    async def close(self) -> None:
+        """Stop listening, let written answers leave, hang up."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self.connections):
+            if connection.transport is not None:
+                connection.transport.close()
+        await asyncio.sleep(0)
