@@ -79,6 +79,29 @@ def put(path: str, text: str) -> bool:
     return True
 
 
+def put_and_read(path: str, text: str) -> bytes | None:
+    """Write *text*; what the file says then, None when it is gone. Raises Busy or HostError when the kernel refuses."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+            return os.pread(fd, _ROOM, 0)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise refusal(error, f"writing {text!r} to {path}") from error
+
+
+def inode(path: str) -> int:
+    """Its inode number; 0 when it is gone. Another one under the same name is another cgroup."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
 def make(path: str) -> bool:
     """Make the directory; False when it stands already. Raises HostError."""
     try:

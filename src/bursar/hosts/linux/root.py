@@ -5,9 +5,10 @@ import os
 from bursar.errors import HostError, NoCgroups
 from bursar.hosts.linux import files
 from bursar.hosts.linux.cgroup2 import CONTROLLERS, Cgroup2Host
+from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.hybrid import HybridHost
 from bursar.hosts.linux.mounts import UNIFIED, Base, directory_of, read_bases
-from bursar.hosts.linux.tree import LinuxHost, Record
+from bursar.hosts.linux.tree import Record
 
 _V1 = ("cpu", "pids", "memory")
 _WAY_OUT = "`bursar doctor` says what is missing"

@@ -58,6 +58,11 @@ def parse_cpu_max(text: bytes) -> int | None:
     return None if words[0] == b"max" else _number(words[0]) * PERIOD_US // period
 
 
+def parse_flag(text: bytes) -> bool:
+    """The value of a file that says 0 or 1, such as cpu.idle."""
+    return _number(text.strip()) != 0
+
+
 def parse_quota(text: bytes) -> int | None:
     """The quota of a cpu.cfs_quota_us file; None for -1 (no quota)."""
     word = text.strip()

@@ -1,0 +1,419 @@
+"""A host on kernel cgroups: the verbs of `seams.Host`, as far as both back ends share them.
+
+A back end adds its table of limit files and the names of its counters.
+"""
+
+import os
+import select
+from abc import ABC, abstractmethod
+from time import monotonic
+from typing import ClassVar
+
+from bursar.errors import Busy, HostError, NoCgroups
+from bursar.hosts.linux import capacity, files, process, standing
+from bursar.hosts.linux.mounts import UNIFIED, Mount
+from bursar.hosts.linux.read.cgroupfiles import parse_events
+from bursar.hosts.linux.read.psi import RESOURCES, read_psi
+from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
+from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
+from bursar.hosts.linux.watch import Watcher
+from bursar.model.agents import Death
+from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall
+from bursar.model.resources import Amounts
+from bursar.seams import Notice
+
+_SWEEPS = 5
+_SWEEP_S = 0.4
+"""A removal waits for its last processes at most five times so long; then it is Busy and tried again later."""
+_LARGEST_OF = 128
+"""With more processes than this the largest is unknown: looking at each costs 10 µs."""
+
+
+class LinuxHost(ABC):
+    """See `seams.Host` for what each verb promises."""
+
+    capabilities: Capabilities
+    FILES: ClassVar[tuple[File, ...]]
+    PARTED: ClassVar[frozenset[str]]
+    """The hierarchies in which main and calls are cgroups of their own."""
+    PIDS: ClassVar[str]
+    """The hierarchy that counts processes."""
+    SWAP: ClassVar[int | None]
+    """What the swap file of an agent shall say; None: as much as its memory limit."""
+    COUNTS_LATE: ClassVar[bool]
+    """The kernel wakes us before it counts its victim."""
+
+    def __init__(self, record: Record, places: dict[str, Mount], disk: str) -> None:
+        """*places*: the mount of each hierarchy in the order in which processes join; *disk*: where free space is measured."""
+        self.record = record
+        self._disk = disk
+        self._tree = Tree(record, places, self.PARTED)
+        self._watcher = Watcher(self._kills_by_part, self._peak, counts_late=self.COUNTS_LATE)
+        self._files = self.FILES
+        self._kept_open: dict[Cell, dict[str, int]] = {}
+        self._pressure: dict[str, dict[str, int]] | None = None
+
+    # --- what differs between back ends
+
+    @abstractmethod
+    def _open_up(self) -> None:
+        """Whatever the tree needs before its first agent."""
+
+    @abstractmethod
+    def _lift_squeeze(self, agent_id: str) -> None:
+        """Give the agent all the cpu that it can get, so that it dies at once."""
+
+    @abstractmethod
+    def _kills(self, cell: Cell) -> int | None:
+        """The counter of out-of-memory kills in the cell itself; None when it is gone."""
+
+    @abstractmethod
+    def _peak(self, cell: Cell) -> int | None:
+        """The most memory that was ever charged; None when it is gone or not counted."""
+
+    @abstractmethod
+    def _watch_memory(self, cell: Cell) -> None:
+        """Have the watcher told when the cell is out of memory."""
+
+    @abstractmethod
+    def _usage(self, cell: Cell) -> tuple[int, int | None, int | None, int | None] | None:
+        """(memory, working set, cpu µs, throttled µs); None when the cell is gone."""
+
+    def _made(self, cell: Cell) -> None:  # noqa: B027 - v1 needs nothing here
+        """Whatever a new cell needs before its limits."""
+
+    def _settle(self, cell: Cell, uid: int) -> None:  # noqa: B027 - v1 needs nothing here
+        """Whatever a cell needs before a process of *uid* joins."""
+
+    def _shaped(self, cell: Cell, now: Standing) -> None:  # noqa: B027 - v1 needs nothing here
+        """Whatever follows from new limits."""
+
+    def _drop_cache(self, cell: Cell) -> None:  # noqa: B027 - v2 needs nothing here
+        """Free what a cell that is to be removed would leave charged."""
+
+    def _vanished(self, cell: Cell) -> None:  # noqa: B027 - v1 needs nothing here
+        """Forget what was known of a cell that is gone."""
+
+    # --- the node
+
+    def capacity(self) -> Amounts:
+        """What the machine or our container has: cpu, memory, disk, pids."""
+        return capacity.read_capacity({hierarchy: (self.record[hierarchy], mount.point) for hierarchy, mount in self._tree.places.items()}, self._disk)
+
+    def prepare(self, ceiling: Limits) -> None:
+        """Make or find the tree, with *ceiling* on agents/. Raises NoCgroups; Busy when a lower ceiling must wait."""
+        try:
+            self._tree.make_root()
+            self._open_up()
+        except HostError as error:
+            raise NoCgroups(f"no cgroup tree in which we may write: {error}") from error
+        self._files = tuple(file for file in self.FILES if os.path.exists(self._path(CEILING, file)))
+        self._write_limits(CEILING, ceiling, fresh=False)
+
+    def dismantle(self) -> bool:
+        """Remove the tree if no agent and nobody else stands in it; says whether it is gone."""
+        if self._tree.agents():
+            return False
+        self._close_pressure()
+        return self._tree.unmake_root()
+
+    def seen(self) -> list[SeenAgent]:
+        """Every agent that stands in the tree, also those in some hierarchies only."""
+        return [agent for agent in map(self._seen, self._tree.agents()) if agent is not None]
+
+    # --- cells, in worker threads
+
+    def normalise(self, limits: Limits) -> Limits:
+        """*limits* of an agent as they would be read back."""
+        return standing.limits_of(self._wanted(limits, Cell("any")))
+
+    def shape(self, cell: Cell, limits: Limits) -> Limits:
+        """Make the cell if it is missing and write what differs; returns what is read back. Raises Busy."""
+        self._watcher.expect(cell, made=True)
+        made = self._tree.make(cell)
+        if not made[0]:
+            self._watcher.forgive(cell, made=True)
+        if any(made):
+            self._made(cell)
+        return self._write_limits(cell, limits, fresh=all(made))
+
+    def place(self, cell: Cell, pid: int, uid: int) -> int:
+        """Move the process into the cell, v2 first and memory last, and check it; returns its pidfd. Raises HostError."""
+        pidfd = process.open_pidfd(pid)
+        if pidfd is None:
+            raise HostError(f"process {pid} is gone")
+        try:
+            if process.uid_of(pid) != uid:
+                raise HostError(f"process {pid} is not of uid {uid}: the one that asked is gone")
+            if cell.part == MAIN:
+                self._tree.make(cell)
+            self._settle(cell, uid)
+            self._tree.join(cell, pid)
+            if not process.signal(pidfd, 0):
+                raise HostError(f"process {pid} ended while it was placed")
+            self._tree.check_member(cell, pid)
+            if cell.part == MAIN:
+                self._tree.mark_main(cell.agent_id, pid)
+                self._watcher.watch_main(cell.agent_id, os.dup(pidfd))
+        except BaseException:
+            os.close(pidfd)
+            raise
+        self._watcher.filled(cell)
+        return pidfd
+
+    def keep(self, pid: int) -> None:
+        """Move a keeper into keepers/; a vanished one is ignored."""
+        self._tree.move(pid, "keepers")
+
+    def join_officer(self, pid: int) -> None:
+        """Move the officer, or one of its own, into officer/; a vanished one is ignored."""
+        self._tree.move(pid, "officer")
+
+    def remove(self, cell: Cell) -> Death:
+        """Take the cell out of every hierarchy, its last processes killed; says what it died of. Raises Busy."""
+        death = Death(oom_kills=self._kills_in(cell), memory_peak_bytes=self._peak(cell))
+        self._watcher.expect(cell, made=False)
+        self._drop_cache(cell)
+        for sweep in range(_SWEEPS + 1):
+            if sweep:
+                self._sweep(cell)
+            if self._tree.unmake(cell):
+                self._watcher.forget(cell)
+                self._close_kept(cell)
+                self._vanished(cell)
+                return death
+        self._watcher.forgive(cell, made=False)
+        raise Busy(f"{cell.path}: processes are left: {self.pids(cell)[:10]}")
+
+    # --- cells, in the loop
+
+    def freeze(self, agent_id: str) -> None:
+        """Tell everything in the agent to stop; the reading says when it has."""
+        files.put(f"{self._tree.directory(UNIFIED, Cell(agent_id))}/cgroup.freeze", "1")
+
+    def thaw(self, agent_id: str) -> None:
+        """Let it run."""
+        files.put(f"{self._tree.directory(UNIFIED, Cell(agent_id))}/cgroup.freeze", "0")
+
+    def kill(self, cell: Cell) -> None:
+        """Lift cpu squeezes, then SIGKILL to every process in the cell; gone is fine."""
+        if not cell.part:
+            self._lift_squeeze(cell.agent_id)
+        if not files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.kill", "1"):
+            for pidfd in process.kill_each(self.pids(cell)):  # before Linux 5.14
+                os.close(pidfd)
+
+    def read(self, cell: Cell) -> Reading | None:
+        """What the kernel says now; None when the cell is gone."""
+        with self._watcher.lock:
+            usage, count = self._usage(cell), self._kept_read(cell, self.PIDS, "pids.current")
+            state = self._watcher.look(cell) or self._tree.state(cell)
+            if usage is None or count is None or state is None:
+                self._close_kept(cell)
+                return None
+            pids = int(count)
+            return Reading(
+                memory_bytes=usage[0],
+                memory_peak_bytes=self._peak(cell),
+                working_set_bytes=usage[1],
+                pids=pids,
+                cpu_usage_us=usage[2],
+                throttled_us=usage[3],
+                oom_kills=self._kills_in(cell),
+                populated=state[0],
+                frozen=state[1],
+                largest_bytes=self._largest(cell) if 1 < pids <= _LARGEST_OF else None,
+            )
+
+    def pids(self, cell: Cell) -> list[int]:
+        """Every process in the cell and below, in any hierarchy."""
+        return self._tree.processes(cell)
+
+    def mark(self, agent_id: str, marks: dict[str, str]) -> None:
+        """Set the xattrs user.bursar.*; an empty value removes one. Nothing happens to an agent that is gone."""
+        self._tree.mark(agent_id, marks)
+
+    def kept(self, cell: Cell, limits: Limits) -> list[Kept]:
+        """Every dimension by the files that enforce it: those that hold a value of *limits*."""
+        then = self._wanted(limits, cell)
+        held: dict[str, list[str]] = {"memory": [], "pids": [], "cpu": []}
+        for file, _ in standing.changes(FRESH, then, self._files_of(cell)):
+            held[file.name.split(".", 1)[0]].append(self._path(cell, file))
+        if not cell.part and not held["cpu"]:
+            held["cpu"] = [self._path(cell, file) for file in self._files if file.field == "weight"]
+        return [Kept(resource=resource, how="enforced", files=tuple(paths)) for resource, paths in held.items() if paths]
+
+    def agent_of(self, pid: int) -> str | None:
+        """The agent in whose cgroup the process lives, in whichever hierarchy; None outside."""
+        return self._tree.agent_of(pid)
+
+    # --- what happens by itself
+
+    def watch(self, cell: Cell) -> None:
+        """From now on `notices` tells when the cell empties or loses a process to the out-of-memory killer.
+
+        With an agent come the end of its command (known by its mark) and the tool calls that it makes itself.
+        """
+        if not self._watcher.watch_occupied(cell, self._tree.directory(UNIFIED, cell)):
+            return
+        self._watch_memory(cell)
+        if cell.part:
+            return
+        if self.capabilities.calls_without_officer:
+            self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
+        if not self._watcher.watches_main(cell.agent_id):
+            pid = self._tree.main_pid(cell.agent_id, self._tree.marks(cell.agent_id))
+            pidfd = None if pid is None else process.open_pidfd(pid)
+            if pidfd is not None:
+                self._watcher.watch_main(cell.agent_id, pidfd)
+
+    def fileno(self) -> int:
+        """Readable when `notices` has something to say."""
+        return self._watcher.fileno()
+
+    def notices(self) -> list[Notice]:
+        """Emptied, OutOfMemory, MainGone and CallSeen since the last call."""
+        return self._watcher.notices()
+
+    def pressure(self) -> dict[str, dict[str, int]]:
+        """Stall totals in µs of the node and of agents/; a file that this kernel lacks is missing."""
+        if self._pressure is None:
+            agents = self._tree.directory(UNIFIED, CEILING)
+            self._pressure = {
+                "node": _open_each({resource: f"/proc/pressure/{resource}" for resource in RESOURCES}),
+                "agents": _open_each({resource: f"{agents}/{resource}.pressure" for resource in RESOURCES}),
+            }
+        return {source: read_psi(fds) for source, fds in self._pressure.items()}
+
+    def close(self) -> None:
+        """Give every descriptor back; agents stay."""
+        with self._watcher.lock:
+            for cell in list(self._kept_open):
+                self._close_kept(cell)
+            self._close_pressure()
+            self._watcher.close()
+
+    # --- inside
+
+    def _path(self, cell: Cell, file: File) -> str:
+        return f"{self._tree.directory(file.hierarchy, cell)}/{file.name}"
+
+    def _files_of(self, cell: Cell) -> tuple[File, ...]:
+        return tuple(file for file in self._files if file.of_parts) if cell.part else self._files
+
+    def _wanted(self, limits: Limits, cell: Cell) -> Standing:
+        return standing.wanted(limits, cell, frozenset(file.field for file in self._files_of(cell)), swap=self.SWAP)
+
+    def _standing(self, cell: Cell) -> Standing | None:
+        """What the files say; None when the cell is gone, or a part of it."""
+        values = {}
+        for file in self._files_of(cell):
+            text = files.read(self._path(cell, file))
+            if text is None:
+                return None
+            values[file.field] = file.parse(text)
+        return Standing(**values)
+
+    def _write_limits(self, cell: Cell, limits: Limits, *, fresh: bool) -> Limits:
+        now = FRESH if fresh else self._standing(cell)
+        if now is None:
+            raise HostError(f"{cell.path} is gone")
+        for file, value in standing.changes(now, self._wanted(limits, cell), self._files_of(cell)):
+            answer = self._put(cell, now, file, value)
+            if answer is None:
+                raise HostError(f"{cell.path} is gone: no {file.name}")
+            now = now._replace(**{file.field: file.parse(answer)})
+        self._shaped(cell, now)
+        return standing.limits_of(now)
+
+    def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
+        """Write *value*; what the file says then, None when it is gone."""
+        return files.put_and_read(self._path(cell, file), value)
+
+    def _seen(self, agent_id: str) -> SeenAgent | None:
+        cell = Cell(agent_id)
+        directories = [self._tree.directory(hierarchy, cell) for hierarchy in self._tree.places]
+        inodes = [files.inode(directory) for directory in directories]
+        if not any(inodes):
+            return None
+        parts, now, marks = self._tree.parts_in_each(agent_id), self._standing(cell), self._tree.marks(agent_id)
+        calls = [Cell(agent_id, part) for part in sorted(set().union(*parts))]
+        populated, frozen = self._tree.state(cell) or (False, False)
+        return SeenAgent(
+            agent_id=agent_id,
+            inode=inodes[0],
+            limits=Limits(memory_bytes=0, pids=0) if now is None else standing.limits_of(now),
+            marks={name: value for name, value in marks.items() if name != MAIN_MARK},
+            populated=populated,
+            frozen=frozen,
+            whole=now is not None and all(inodes) and len(set(parts)) == 1,
+            calls=tuple(SeenCall(call=call.call, populated=(self._tree.state(call) or (False,))[0]) for call in calls if call.call is not None),
+            main_pid=self._tree.main_pid(agent_id, marks),
+        )
+
+    def _kills_by_part(self, agent_id: str) -> dict[str, int]:
+        counts = {part: self._kills(Cell(agent_id, part)) for part in self._tree.parts(agent_id)}
+        if None in counts.values():
+            self._tree.forget_parts(agent_id)  # one call took the place of another
+        return {part: kills for part, kills in counts.items() if kills is not None}
+
+    def _kills_in(self, cell: Cell) -> int:
+        return self._kills(cell) or 0 if cell.part else sum(self._kills_by_part(cell.agent_id).values())
+
+    def _largest(self, cell: Cell) -> int | None:
+        sizes = map(process.resident_bytes, self._tree.v2_processes(cell))
+        return max((size for size in sizes if size is not None), default=None)
+
+    def _kept_read(self, cell: Cell, hierarchy: str, name: str) -> bytes | None:
+        """The file's content, through a descriptor that is kept until the cell is gone. Only under the watcher's lock."""
+        fds = self._kept_open.setdefault(cell, {})
+        fd = fds.get(name)
+        if fd is None:
+            fd = files.open_kept(f"{self._tree.directory(hierarchy, cell)}/{name}")
+            if fd is None:
+                return None
+            fds[name] = fd
+        return files.pread(fd)
+
+    def _close_kept(self, cell: Cell) -> None:
+        with self._watcher.lock:
+            for name in [name for name in self._kept_open if name == cell or (name.agent_id == cell.agent_id and not cell.part)]:
+                _close(self._kept_open.pop(name))
+
+    def _close_pressure(self) -> None:
+        for fds in (self._pressure or {}).values():
+            _close(fds)
+        self._pressure = None
+
+    def _sweep(self, cell: Cell) -> None:
+        """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there."""
+        deadline_s = monotonic() + _SWEEP_S
+        self.kill(cell)
+        events = files.open_kept(f"{self._tree.directory(UNIFIED, cell)}/cgroup.events")
+        if events is not None:
+            _wait_until_empty(events, deadline_s)
+            os.close(events)
+        for pidfd in process.kill_each(pid for pid in self.pids(cell) if pid != os.getpid()):
+            select.select([pidfd], [], [], max(0.0, deadline_s - monotonic()))
+            os.close(pidfd)
+
+
+def _wait_until_empty(events: int, deadline_s: float) -> None:
+    poll = select.poll()
+    poll.register(events, select.POLLPRI)
+    while (text := files.pread(events)) is not None and parse_events(text)[0]:
+        left_s = deadline_s - monotonic()
+        if left_s <= 0:
+            return
+        poll.poll(left_s * 1000)
+
+
+def _open_each(paths: dict[str, str]) -> dict[str, int]:
+    opened = {name: files.open_kept(path) for name, path in paths.items()}
+    return {name: fd for name, fd in opened.items() if fd is not None}
+
+
+def _close(fds: dict[str, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+    fds.clear()
