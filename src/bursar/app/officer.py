@@ -1,6 +1,6 @@
 """The officer's process: configuration, host, journal, socket put together.
 
-    python -m bursar.app.officer [--state-dir DIR] [--config FILE]
+python -m bursar.app.officer [--state-dir DIR] [--config FILE]
 """
 
 import argparse

@@ -24,7 +24,17 @@ def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
     if again is not None and again.spec.key == event.spec.key and event.spec.key and again.spec.owner_uid == event.spec.owner_uid:
         yield from _returns(state, again, event)
         return
-    spec = complete(state, event.spec, event.peer.agent_id)
+    inside = event.peer.agent_id
+    parent = state.live(inside) if inside is not None else None
+    if inside is not None and (parent is None or parent.life is not Life.RUNNING):
+        yield Refuse(
+            because=Because("not within a running agent"),
+            ticket=event.ticket,
+            code="denied",
+            message=f"run inside {inside}: that agent is not running any more, so it has nothing to lend",
+        )
+        return
+    spec = complete(state, event.spec, inside)
     mistake = mistake_in(spec) or _taken(state, spec) or impossible(state, spec)
     if mistake is not None:
         yield Refuse(because=Because("checked before anything is held"), ticket=event.ticket, code="bad-input", message=mistake)
@@ -87,11 +97,21 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
         reason = queue.lacking(missing) if missing else f"{position} others wait before it"
         because = Because("no room and not to wait", reason)
         held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
-        return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{reason}{held}; leave out --no-wait to queue", shortage=missing, position=position, retry_after_s=queue.retry_after_s(state, position))
+        return Refuse(
+            because=because,
+            ticket=event.ticket,
+            code="refused",
+            message=f"{reason}{held}; leave out --no-wait to queue",
+            shortage=missing,
+            position=position,
+            retry_after_s=queue.retry_after_s(state, position),
+        )
     if len(state.waiting) >= state.policy.queue.length:
         because = Because("the queue is full", str(len(state.waiting)), str(state.policy.queue.length))
         message = f"{len(state.waiting)} requests wait already, queue.length is {state.policy.queue.length}; try again later"
-        return Refuse(because=because, ticket=event.ticket, code="refused", message=message, position=len(state.waiting), retry_after_s=queue.retry_after_s(state, len(state.waiting)))
+        return Refuse(
+            because=because, ticket=event.ticket, code="refused", message=message, position=len(state.waiting), retry_after_s=queue.retry_after_s(state, len(state.waiting))
+        )
     return None
 
 

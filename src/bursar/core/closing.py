@@ -23,8 +23,14 @@ def over(state: State, agent: Agent, because: Because, now_s: float) -> Iterator
     agent.due.pop("grace", None)
     agent.due.pop("term", None)
     state.dirty.add(agent.id)
-    if agent.removed:
-        yield from finish(state, agent, now_s)
+    yield from stop_children(state, agent, now_s)
+    yield from finish(state, agent, now_s)
+
+
+def stop_children(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    """A lease that was carved from an ending one ends first; only then the parent's is given back."""
+    for child in state.children(agent.id):
+        yield from stop_now(state, child, End.EXPIRED, Because("its parent ended", agent.id), now_s)
 
 
 def stop_with_notice(state: State, agent: Agent, because: Because, grace_s: float, now_s: float) -> Iterator[Action]:
@@ -49,6 +55,7 @@ def stop_now(state: State, agent: Agent, end: End, because: Because, now_s: floa
             yield Refuse(because=because, ticket=placing.ticket, code="refused", message=f"{agent.id}: {because}")
         agent.placing.clear()
         yield from step(state, agent, Life.STOPPING, because, now_s)
+        yield from stop_children(state, agent, now_s)
     if agent.main_pid is None and not agent.status_final:
         agent.status_final = True
 
@@ -66,8 +73,8 @@ def withdraw(state: State, agent: Agent, end: End, because: Because, now_s: floa
 
 
 def finish(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
-    """The agent is gone and its status known (or known to be unknown): tell everybody, give the lease back."""
-    if not agent.status_final:
+    """If the agent and its children are gone and its status is known (or known to be unknown): tell everybody, give the lease back."""
+    if agent.life is Life.ENDED or not agent.removed or not agent.status_final or state.children(agent.id):
         return
     agent.end = end_of(agent.status, agent.end)
     yield from _forget(state, agent, Because("ended", describe(agent.status)), now_s)
@@ -79,7 +86,9 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     sentence = agent_sentence(agent.spec, agent.kills, agent.kill_peak_bytes, agent.status)
     if sentence is not None:
         tell(agent, sentence, now_s)
-    ended = Ended(spec=agent.spec, end=agent.end, status=agent.status, ended_s=now_s, kills=agent.kills, memory_peak_bytes=agent.kill_peak_bytes, sentence=sentence, story=tuple(agent.story))
+    ended = Ended(
+        spec=agent.spec, end=agent.end, status=agent.status, ended_s=now_s, kills=agent.kills, memory_peak_bytes=agent.kill_peak_bytes, sentence=sentence, story=tuple(agent.story)
+    )
     del state.agents[agent.id]
     state.dirty.discard(agent.id)
     yield from _remember(state, agent.id, ended)
@@ -91,8 +100,9 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     for ticket in ([agent.ticket] if agent.ticket is not None else []) + agent.waiters:
         state.tickets.pop(ticket, None)
         yield Answer(because=because, ticket=ticket, body=ended_line(ended), done=True)
-    for child in state.children(agent.id):
-        yield from stop_now(state, child, End.EXPIRED, Because("its parent ended", agent.id), now_s)
+    parent = state.live(agent.spec.parent) if agent.spec.parent is not None else None
+    if parent is not None and parent.life is Life.STOPPING:
+        yield from finish(state, parent, now_s)
     if state.stopping and not any(True for _ in state.running()):
         yield Shutdown(because=Because("the last agent ended"))
 

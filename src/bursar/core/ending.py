@@ -48,8 +48,6 @@ def main_gone(state: State, event: MainGone, now_s: float) -> Iterator[Action]:
     if not agent.status_final:
         state.set_timer(agent, "status", now_s + STATUS_S)
     yield from over(state, agent, Because("the command's process is gone", describe(agent.status)), now_s)
-    if agent.removed:
-        yield from finish(state, agent, now_s)
 
 
 def stop_asked(state: State, event: StopAsked, now_s: float) -> Iterator[Action]:
@@ -166,8 +164,7 @@ def removed(state: State, event: Removed, now_s: float) -> Iterator[Action]:
 def status_due(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     """Nobody said how the command ended: it stays unknown, which is not 0."""
     agent.status_final = True
-    if agent.removed:
-        yield from finish(state, agent, now_s)
+    yield from finish(state, agent, now_s)
 
 
 def wait_asked(state: State, event: WaitAsked, now_s: float) -> Iterator[Action]:
@@ -187,7 +184,12 @@ def wait_asked(state: State, event: WaitAsked, now_s: float) -> Iterator[Action]
 def shutdown_asked(state: State, event: ShutdownAsked, now_s: float) -> Iterator[Action]:
     """The officer leaves. Agents live on, unless they are to be stopped first."""
     if event.peer.agent_id is not None or not (event.peer.uid == 0 or event.peer.admin or event.peer.uid == state.officer_uid):
-        yield Refuse(because=Because("not allowed"), ticket=event.ticket, code="denied", message=f"down: you are uid {event.peer.uid}; only root, admins and the officer's own user may, from outside any agent")
+        yield Refuse(
+            because=Because("not allowed"),
+            ticket=event.ticket,
+            code="denied",
+            message=f"down: you are uid {event.peer.uid}; only root, admins and the officer's own user may, from outside any agent",
+        )
         return
     running = [agent for agent in state.running() if agent.life is not Life.STOPPING]
     left = 0 if event.stop_agents else len(list(state.running()))

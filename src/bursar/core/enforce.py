@@ -201,4 +201,3 @@ def parse_restraints(text: str) -> list[Restraint]:
         return msgspec.json.decode(text or "[]", type=list[Restraint])
     except msgspec.MsgspecError:
         return []
-

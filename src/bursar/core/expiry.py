@@ -31,7 +31,9 @@ def _due(state: State, agent: Agent, what: str, now_s: float) -> Iterator[Action
         case "keep-alive" if agent.life is Life.QUEUED and agent.ticket is not None:
             position = state.waiting.index(agent.id)
             state.set_timer(agent, "keep-alive", now_s + state.policy.queue.keep_alive_s)
-            yield Answer(because=Because("keep-alive"), ticket=agent.ticket, body=position_line(state, agent, position) | {"retry_after_s": retry_after_s(state, position)}, done=False)
+            yield Answer(
+                because=Because("keep-alive"), ticket=agent.ticket, body=position_line(state, agent, position) | {"retry_after_s": retry_after_s(state, position)}, done=False
+            )
         case "start" if agent.life is Life.STARTING:
             yield from stop_now(state, agent, End.FAILED, Because("its child did not come", f"{state.policy.agents.start_s} s after the grant"), now_s)
         case "caller":

@@ -41,7 +41,10 @@ def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak
     """What the tool call's caller should read."""
     if not kills:
         return None
-    return out_of_memory(f"this command (call {number} of {agent_id})", limit_bytes, peak_bytes, kills, way_out="a smaller input or fewer parallel jobs") + f" Agent {agent_id} goes on."
+    return (
+        out_of_memory(f"this command (call {number} of {agent_id})", limit_bytes, peak_bytes, kills, way_out="a smaller input or fewer parallel jobs")
+        + f" Agent {agent_id} goes on."
+    )
 
 
 def end_of(status: int | None, end: End | None) -> End:

@@ -47,7 +47,17 @@ def spec_of(agent: SeenAgent) -> Spec:
 
 
 def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterator[Action]:
-    agent = Agent(spec=spec, life=Life.STARTING, since_s=now_s, arrived_s=now_s, wanted=limits_of(spec, {}), seen=None, populated=found.populated, frozen=found.frozen, main_pid=found.main_pid)
+    agent = Agent(
+        spec=spec,
+        life=Life.STARTING,
+        since_s=now_s,
+        arrived_s=now_s,
+        wanted=limits_of(spec, {}),
+        seen=None,
+        populated=found.populated,
+        frozen=found.frozen,
+        main_pid=found.main_pid,
+    )
     agent.restraints = {one.by: one for one in parse_restraints(found.marks.get("restraints", ""))}
     for call in found.calls:
         agent.calls[call.call] = Call(number=call.call, limits=None, by_wrapper=True, shaped=True, populated=call.populated, returned=not call.populated)
@@ -93,5 +103,3 @@ def _queue_again(state: State, spec: Spec, waited_s: float, now_s: float) -> Non
     state.set_timer(agent, "caller", now_s + state.policy.agents.caller_gone_s)
     tell(agent, "queued again by a new officer", now_s)
     queue.join(state, agent)
-
-

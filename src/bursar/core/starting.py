@@ -53,7 +53,9 @@ def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
     agent.seen = event.limits
     agent.deferred = None
     for ticket in agent.resizers:
-        yield Answer(because=Because("the kernel has it"), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": None}, done=True)
+        yield Answer(
+            because=Because("the kernel has it"), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": None}, done=True
+        )
     agent.resizers.clear()
 
 
@@ -129,7 +131,12 @@ def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> It
         tell(agent, f"limits not written: {event.reason}", now_s)
         agent.deferred = event.reason
     for ticket in agent.resizers:
-        yield Answer(because=Because("deferred", event.reason), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": event.reason}, done=True)
+        yield Answer(
+            because=Because("deferred", event.reason),
+            ticket=ticket,
+            body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": event.reason},
+            done=True,
+        )
     agent.resizers.clear()
 
 

@@ -83,7 +83,10 @@ def inspect(state: State, agent_id: str) -> dict[str, Any] | None:
     if agent is None:
         ended = state.ended.get(agent_id)
         return None if ended is None else _ended_row(ended) | {"priority": ended.spec.priority, "summary": summary(ended.spec)}
-    calls = [{"call": call.number, "command": call.command, "memory_limit_bytes": call.limits.memory_bytes if call.limits else None, "by_wrapper": call.by_wrapper} for call in agent.calls.values()]
+    calls = [
+        {"call": call.number, "command": call.command, "memory_limit_bytes": call.limits.memory_bytes if call.limits else None, "by_wrapper": call.by_wrapper}
+        for call in agent.calls.values()
+    ]
     reading = agent.reading
     more = {
         "summary": summary(agent.spec),

@@ -182,4 +182,12 @@ def _tried(action: Effect, part: str, verb: str, deed: Callable[[], Event]) -> E
         return deed()
     except (BursarError, OSError) as problem:
         busy = isinstance(problem, Busy)
-        return events.Failed(action_id=action.action_id, agent_id=action.agent_id, part=part, verb=verb, reason=str(problem), busy=busy, gone=isinstance(problem, ProcessLookupError | FileNotFoundError))
+        return events.Failed(
+            action_id=action.action_id,
+            agent_id=action.agent_id,
+            part=part,
+            verb=verb,
+            reason=str(problem),
+            busy=busy,
+            gone=isinstance(problem, ProcessLookupError | FileNotFoundError),
+        )

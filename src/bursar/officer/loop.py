@@ -86,7 +86,9 @@ class Officer:
         self.recorder = Recorder(self.journal)
         amounts = {name: parse_amount(STOCKS["memory"], text, name) for name, text in (("most", policy.logs.most), ("keep", policy.logs.keep))}
         call_memory = None if policy.calls.memory is None else parse_amount(STOCKS["memory"], policy.calls.memory, "calls.memory")
-        self.outputs = Outputs(self.runtime, most_bytes=amounts["most"], keep_bytes=amounts["keep"], calls_at_once=policy.calls.at_once, call_pids=policy.calls.pids, call_memory_bytes=call_memory)
+        self.outputs = Outputs(
+            self.runtime, most_bytes=amounts["most"], keep_bytes=amounts["keep"], calls_at_once=policy.calls.at_once, call_pids=policy.calls.pids, call_memory_bytes=call_memory
+        )
         self.guard = Guard()
         self.keepers = Keepers(self.outputs, self.deliver)
         self.sense = Sense(self.host, self.deliver, node_s=policy.sense.node_s, agent_s=policy.sense.agent_s, each_round=self._trim_logs)

@@ -106,9 +106,17 @@ class Desk:
                 amounts = parse_amounts(request.limits, known, "limit")
                 agent_id = request.agent or peer.agent_id or ""
                 if set(amounts) - {"memory", "pids"}:
-                    raise BadInput(f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`")
+                    raise BadInput(
+                        f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`"
+                    )
                 call = events.CallAsked(
-                    ticket=ticket, peer=peer, agent_id=agent_id, memory_bytes=amounts.get("memory"), pids=amounts.get("pids"), command=request.command[:MOST_COMMAND], key=request.key
+                    ticket=ticket,
+                    peer=peer,
+                    agent_id=agent_id,
+                    memory_bytes=amounts.get("memory"),
+                    pids=amounts.get("pids"),
+                    command=request.command[:MOST_COMMAND],
+                    key=request.key,
                 )
                 return [*self._fresh(agent_id), call]
             case verbs.Returned():
@@ -206,7 +214,13 @@ class Desk:
 
     def _hello(self) -> dict[str, Any]:
         officer = self._officer
-        return {"version": bursar.__version__, "speaks": [verbs.VERSION], "pid": officer.pid, "host": officer.host.capabilities.name, "since_s": round(officer.now_s() - officer.started_s, 3)}
+        return {
+            "version": bursar.__version__,
+            "speaks": [verbs.VERSION],
+            "pid": officer.pid,
+            "host": officer.host.capabilities.name,
+            "since_s": round(officer.now_s() - officer.started_s, 3),
+        }
 
     def _status(self) -> dict[str, Any]:
         return views.status(self._officer.state) | self._officer.condition()

@@ -114,7 +114,7 @@ class Explain(OfAgent, frozen=True, kw_only=True):
     """The story of one agent."""
 
 
-class Wait_(OfAgent, frozen=True, kw_only=True, tag="wait"):  # noqa: N801 - `Wait` is the bound above
+class Wait_(OfAgent, frozen=True, kw_only=True, tag="wait"):
     """Answered when it ended."""
 
 

@@ -1,0 +1,242 @@
+"""Ends: by itself, by order, by a caller that is gone. Nothing is left, everybody hears."""
+
+from bursar.model import actions, events
+from bursar.model.agents import Death
+from tests.core.fleet import ALICE, BOB, GIB, MIB, ROOT, Fleet
+
+KILLED, EXIT_3 = 9, 3 << 8
+
+
+def test_the_end_of_the_command_is_the_end_of_the_agent():
+    """What the command left behind is killed; cell, lease and tickets are gone; the caller hears status and end."""
+    fleet = Fleet()
+    run = fleet.start("a")
+    fleet.processes["a", "main"].add(999)
+    ticket = fleet.ticket()
+    fleet.do(events.CommandEnded(ticket=ticket, agent_id="a", key="key-of-a", status=EXIT_3))
+    assert fleet.life("a") == "gone"
+    assert fleet.kernel == {}
+    assert fleet.state.ledger.held == {}
+    assert fleet.last(ticket) == {"agent": "a", "end": "failed", "status": EXIT_3, "sentence": None}
+    assert fleet.last(run) == fleet.last(ticket)
+
+
+def test_a_status_that_nobody_says_is_unknown_and_not_zero():
+    """Promise 7: the process is gone, its caller silent for a second."""
+    fleet = Fleet()
+    run = fleet.start("a")
+    fleet.do(events.MainGone(agent_id="a"))
+    assert fleet.life("a") == "stopping"
+    fleet.pass_time(1.1)
+    assert fleet.last(run)["status"] is None
+    assert fleet.last(run)["end"] == "failed"
+
+
+def test_the_callers_word_comes_before_the_kernels():
+    """pidfd says gone, then the caller says how: that status stands."""
+    fleet = Fleet()
+    run = fleet.start("a")
+    fleet.do(events.MainGone(agent_id="a"))
+    fleet.exit("a", EXIT_3)
+    assert fleet.last(run)["status"] == EXIT_3
+
+
+def test_an_out_of_memory_death_is_explained_to_its_caller():
+    """Limit, peak and what to try, in one sentence."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": 256 * MIB})
+    fleet.do(events.OutOfMemory(agent_id="a", part="main", kills=1, memory_peak_bytes=256 * MIB))
+    sentence = fleet.last(fleet.exit("a", KILLED))["sentence"]
+    assert "its limit is 256 MiB and it reached 256 MiB" in sentence
+    assert "--limit memory=512MiB" in sentence
+
+
+def test_a_kill_below_a_living_shell_is_mentioned_too():
+    """The command ended by itself, but the kernel killed one of its processes on the way."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": 256 * MIB})
+    fleet.do(events.OutOfMemory(agent_id="a", part="main", kills=2, memory_peak_bytes=256 * MIB))
+    assert "the kernel killed 2 of its processes" in fleet.last(fleet.exit("a", 0))["sentence"]
+
+
+def test_stop_gives_notice_then_kills():
+    """TERM at once; KILL when the grace is over."""
+    fleet = Fleet()
+    fleet.start("a")
+    ticket = fleet.ticket()
+    fleet.do(events.StopAsked(ticket=ticket, peer=ALICE, agent_id="a", grace_s=5.0))
+    assert [signal.signal_number for signal in fleet.of(actions.Signal)] == [15]
+    assert fleet.of(actions.Kill) == []
+    fleet.pass_time(5.1)
+    assert len(fleet.of(actions.Kill)) == 1
+    fleet.pass_time(1.1)
+    assert fleet.last(ticket)["end"] == "killed"
+
+
+def test_stop_thaws_what_is_to_hear_it():
+    """A frozen agent could not handle TERM."""
+    fleet = Fleet()
+    fleet.start("a")
+    fleet.do(events.FreezeAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a"))
+    fleet.do(events.StopAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", grace_s=5.0))
+    assert len(fleet.of(actions.Thaw)) == 1
+
+
+def test_kill_is_at_once():
+    """No signal, no grace."""
+    fleet = Fleet()
+    fleet.start("a")
+    ticket = fleet.ticket()
+    fleet.do(events.StopAsked(ticket=ticket, peer=ALICE, agent_id="a", grace_s=0.0))
+    fleet.pass_time(1.1)
+    assert fleet.of(actions.Signal) == []
+    assert fleet.last(ticket)["end"] == "killed"
+
+
+def test_nobody_stops_somebody_elses_agent():
+    """Another uid is refused by name; root is not."""
+    fleet = Fleet()
+    fleet.start("a")
+    ticket = fleet.ticket()
+    fleet.do(events.StopAsked(ticket=ticket, peer=BOB, agent_id="a", grace_s=0.0))
+    assert fleet.refusals[ticket].code == "denied"
+    assert "belongs to uid 1000 and you are uid 1001" in fleet.refusals[ticket].message
+    assert fleet.life("a") == "running"
+    fleet.do(events.StopAsked(ticket=fleet.ticket(), peer=ROOT, agent_id="a", grace_s=0.0))
+    assert fleet.life("a") != "running"
+
+
+def test_a_caller_that_is_gone_takes_its_agent_with_it():
+    """HUP, after 2 s TERM, after the grace KILL."""
+    fleet = Fleet()
+    run = fleet.start("a")
+    fleet.do(events.TicketClosed(ticket=run))
+    fleet.pass_time(2.1)
+    fleet.pass_time(5.1)
+    assert [signal.signal_number for signal in fleet.of(actions.Signal)] == [1, 15]
+    assert len(fleet.of(actions.Kill)) == 1
+
+
+def test_a_detached_agent_does_not_need_its_caller():
+    """The client of `run --detach` leaves after *placed*."""
+    fleet = Fleet()
+    run = fleet.start("a", detached=True)
+    fleet.do(events.TicketClosed(ticket=run))
+    fleet.pass_time(60)
+    assert fleet.life("a") == "running"
+    assert fleet.of(actions.Signal) == []
+
+
+def test_a_caller_that_leaves_between_grant_and_start_cancels():
+    """Nothing is started for nobody."""
+    fleet = Fleet()
+    run = fleet.ask("a")
+    fleet.do(events.TicketClosed(ticket=run))
+    assert fleet.life("a") == "gone"
+    assert fleet.kernel == {}
+
+
+def test_a_lease_without_heartbeat_expires():
+    """ttl 10 s: a heartbeat moves it, silence ends it."""
+    fleet = Fleet()
+    run = fleet.start("a", ttl_s=10.0)
+    fleet.pass_time(9)
+    fleet.do(events.Heartbeat(ticket=fleet.ticket(), peer=ALICE, agent_id="a"))
+    fleet.pass_time(9)
+    assert fleet.life("a") == "running"
+    fleet.pass_time(2)
+    fleet.pass_time(5.1)
+    fleet.pass_time(1.1)
+    assert fleet.last(run)["end"] == "expired"
+
+
+def test_wait_is_answered_at_the_end_and_afterwards():
+    """Both who waited and who asks later get the same word."""
+    fleet = Fleet()
+    fleet.start("a", detached=True)
+    early, late = fleet.ticket(), fleet.ticket()
+    fleet.do(events.WaitAsked(ticket=early, peer=ALICE, agent_id="a"))
+    fleet.do(events.MainGone(agent_id="a", status=EXIT_3, final=True))
+    fleet.do(events.WaitAsked(ticket=late, peer=ALICE, agent_id="a"))
+    assert fleet.last(early)["status"] == fleet.last(late)["status"] == EXIT_3
+
+
+def test_a_cell_that_will_not_go_is_killed_again():
+    """Remove says busy: killed again, removed in the end."""
+    fleet = Fleet()
+    fleet.start("a")
+    fleet.refuse("remove", "EBUSY", busy=True)
+    fleet.exit("a")
+    assert fleet.life("a") == "stopping"
+    fleet.pass_time(0.1)
+    assert fleet.life("a") == "gone"
+    assert len(fleet.of(actions.Kill)) == 1
+
+
+def test_a_cell_that_cannot_be_made_ends_the_start_with_the_kernels_words():
+    """The child is told; nothing was started; the lease is back."""
+    fleet = Fleet()
+    fleet.refuse("shape", "No space left on device")
+    run = fleet.ask("a")
+    assert fleet.life("a") == "gone"
+    assert fleet.last(run)["end"] == "failed"
+    assert any("No space left on device" in line for _, line in fleet.state.ended["a"].story)
+    assert fleet.state.ledger.held == {}
+
+
+def test_ended_agents_are_remembered_within_a_bound():
+    """256 by default; the oldest go, their files with them."""
+    fleet = Fleet()
+    for number in range(300):
+        fleet.start(f"a{number}", detached=True, requests={"memory": MIB}, limits={"memory": 8 * MIB})
+        fleet.do(events.MainGone(agent_id=f"a{number}", status=0, final=True))
+    assert len(fleet.state.ended) == 256
+    assert [drop.agent_id for drop in fleet.of(actions.DropOutput)] == [f"a{number}" for number in range(44)]
+
+
+def test_down_leaves_agents_running_and_says_so():
+    """`down` is about the officer."""
+    fleet = Fleet()
+    fleet.start("a")
+    ticket = fleet.ticket()
+    fleet.do(events.ShutdownAsked(ticket=ticket, peer=ROOT, stop_agents=False))
+    assert fleet.last(ticket) == {"left_running": 1}
+    assert len(fleet.of(actions.Shutdown)) == 1
+    assert fleet.life("a") == "running"
+
+
+def test_down_with_stop_agents_leaves_after_the_last_one():
+    """Every agent gets its notice first."""
+    fleet = Fleet()
+    fleet.start("a")
+    fleet.do(events.ShutdownAsked(ticket=fleet.ticket(), peer=ROOT, stop_agents=True))
+    assert fleet.of(actions.Shutdown) == []
+    fleet.exit("a")
+    assert len(fleet.of(actions.Shutdown)) == 1
+
+
+def test_down_from_inside_an_agent_or_by_a_stranger_is_refused():
+    """Also root inside an agent acts as that agent."""
+    fleet = Fleet()
+    fleet.start("a")
+    for peer in (BOB, events.Peer(0, 5, "a")):
+        ticket = fleet.ticket()
+        fleet.do(events.ShutdownAsked(ticket=ticket, peer=peer, stop_agents=True))
+        assert fleet.refusals[ticket].code == "denied"
+    assert fleet.life("a") == "running"
+
+
+def test_what_the_kernel_counted_last_is_told():
+    """A kill that no notice told of is found in the counters read at removal."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": GIB})
+    ticket = fleet.ticket()
+    fleet.processes["a", "main"].clear()
+    batch = [events.CommandEnded(ticket=ticket, agent_id="a", key="key-of-a", status=KILLED), events.Emptied(agent_id="a", part="")]
+    original = fleet._effect
+    fleet._effect = lambda action: [  # type: ignore[method-assign]
+        events.Removed(action_id=action.action_id, agent_id="a", part="", death=Death(oom_kills=1, memory_peak_bytes=GIB)) if isinstance(action, actions.Remove) else event
+        for event in original(action)
+    ]
+    fleet.do(*batch)
+    assert "its limit is 1 GiB" in fleet.last(ticket)["sentence"]
