@@ -1,0 +1,35 @@
+"""One question to the officer and its answer, for commands that a person waits for."""
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from bursar.wire.client import ANSWER_S, Connection
+from bursar.wire.places import socket_path
+
+Json = Annotated[bool, typer.Option("--json", help="Print the officer's answer as JSON.")]
+Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Name of the agent, as in `bursar ps`.")]
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def ask(verb: str, timeout_s: float = ANSWER_S, **fields: object) -> dict[str, Any]:
+    """The officer's answer to *verb*; fields that are None are left out. Raises what its error is, and NoOfficer."""
+    connection = Connection(socket_path(), timeout_s)
+    try:
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        return dict(connection.ask(verb, **given))
+    finally:
+        connection.close()
+
+
+def print_json(answer: object) -> None:
+    """One JSON document, indented."""
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def on_one_line(text: object) -> str:
+    """*text* without the characters that would move a terminal's cursor: names and commands come from anyone."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
