@@ -15,9 +15,9 @@ Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Name of the agent, 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def ask(verb: str, timeout_s: float = ANSWER_S, **fields: object) -> dict[str, Any]:
+def ask(verb: str, timeout_s: float | None = None, **fields: object) -> dict[str, Any]:
     """The officer's answer to *verb*; fields that are None are left out. Raises what its error is, and NoOfficer."""
-    connection = Connection(socket_path(), timeout_s)
+    connection = Connection(socket_path(), ANSWER_S if timeout_s is None else timeout_s)
     try:
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         return dict(connection.ask(verb, **given))
