@@ -2,15 +2,20 @@
 
 import ast
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import inspect
+from typer.main import get_command
 
+from bursar.cli import call, cold, run, shell_prefix
+from bursar.cli.words import Flag
 from bursar.model import policy
 
 DOCS = Path(__file__).parent
-BEGIN, END = "<!-- generated: settings -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- generated -->\n", "<!-- end -->\n"
+HOT: dict[str, tuple[str, Mapping[str, Flag]]] = {"run": (run.HEAD, run.FLAGS), "call": (call.HEAD, call.FLAGS), "shell-prefix": (shell_prefix.HEAD, shell_prefix.FLAGS)}
 
 
 def docstrings(source: str) -> dict[tuple[str, str], str]:
@@ -71,19 +76,46 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """0 when docs/configuration.md is (now) current."""
-    page = DOCS / "configuration.md"
+def commands() -> str:
+    """One section for each command: what its --help says."""
+    lines: list[str] = []
+    for name, command in get_command(cold.app).commands.items():  # type: ignore[attr-defined]
+        if name in HOT:
+            said, options = _hot(*HOT[name])
+        else:
+            said = "\n".join(line.strip() for line in command.help.strip().splitlines())
+            options = [(f"{', '.join(option.opts)} {option.metavar or ''}".strip(), option.help) for option in command.params if option.opts[0].startswith("-")]
+        words = " ".join(str(argument.metavar or argument.name.upper()) for argument in command.params if not argument.opts[0].startswith("-"))
+        lines += [f"## `bursar {' '.join(filter(None, (name, words)))}`", "", said, ""]
+        lines += [f"- `{option}`: {meaning}" for option, meaning in options if option != "--help"] + [""] * bool(options)
+    return "\n".join(lines)
+
+
+def _hot(head: str, flags: Mapping[str, Flag]) -> tuple[str, list[tuple[str, str]]]:
+    usage, _, sentence = head.partition(": ")
+    return f"`{' '.join(usage.split())}`: {sentence}", [(f"{name} {flag.word}".strip(), flag.help) for name, flag in flags.items()]
+
+
+def is_current(page: Path, body: str, *, only_check: bool) -> bool:
+    """Whether *page* holds *body* between its marks; written there unless *only_check*."""
     text = page.read_text()
     before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    current = before + BEGIN + "\n" + settings() + "\n" + END + after
-    if text == current:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print("docs/configuration.md does not say what model/policy.py says; run: python docs/generate.py", file=sys.stderr)
+    wanted = f"{before}{BEGIN}\n{body}\n{END}{rest.partition(END)[2]}"
+    if text == wanted:
+        return True
+    if not only_check:
+        page.write_text(wanted)
+    return False
+
+
+def main() -> int:
+    """0 when the pages are (now) current."""
+    only_check = "--check" in sys.argv[1:]
+    pages = {"configuration.md": settings(), "commands.md": commands()}
+    stale = [name for name, body in pages.items() if not is_current(DOCS / name, body, only_check=only_check)]
+    if stale and only_check:
+        print(f"{', '.join(stale)} in docs/ say something else than the code; run: python docs/generate.py", file=sys.stderr)
         return 1
-    page.write_text(current)
     return 0
 
 

@@ -21,6 +21,9 @@ PLANTS = [
     ("model/planted.py", "from os.path import join", "Purity"),
     ("core/planted.py", "import rich", "Purity"),
     ("officer/planted.py", "import psutil", "Officer"),
+    ("cli/run.py", "import typing", "Hot paths"),
+    ("wire/lines.py", "from re import compile", "Hot paths"),
+    ("errors.py", "import enum", "Hot paths"),
 ]
 
 
@@ -51,7 +54,8 @@ def test_the_tree_keeps_every_contract(copy_of_the_tree):
 @pytest.mark.parametrize(("module", "text", "contract"), PLANTS, ids=[f"{contract}: {text or 'a module without a layer'}" for _, text, contract in PLANTS])
 def test_a_planted_violation_breaks_its_contract(copy_of_the_tree, module, text, contract):
     """The contract that forbids it names the planted module."""
-    (copy_of_the_tree / "src/bursar" / module).write_text(text + "\n")
+    with (copy_of_the_tree / "src/bursar" / module).open("a") as file:
+        file.write(text + "\n")
     broken, said = broken_contracts(copy_of_the_tree)
     assert contract in broken, said
-    assert "planted" in said
+    assert Path(module).stem in said
