@@ -8,7 +8,7 @@ import pytest
 
 from bursar import __version__
 from bursar.app.doctor import Facts, back_end, findings, report
-from bursar.cli import diagnosis
+from bursar.cli import cold, diagnosis
 from bursar.model.policy import Policy
 from bursar.wire import configuration
 
@@ -17,7 +17,12 @@ from bursar.wire import configuration
 def executed(monkeypatch):
     """What `up` would have become."""
     commands = []
-    monkeypatch.setattr(os, "execv", lambda path, words: commands.append(words))
+
+    def become(path, words):
+        commands.append(words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "execv", become)
     return commands
 
 
@@ -25,7 +30,7 @@ def test_up_becomes_the_officer(bursar, places, executed, tmp_path):
     """In the foreground nothing stays between the terminal and it."""
     file = tmp_path / "mine.toml"
     file.write_text("queue.length = 3")
-    bursar("up", "--state-dir", str(places), "--config", str(file))
+    assert bursar("up", "--state-dir", str(places), "--config", str(file))[0] == cold.INTERRUPTED
     assert executed[0][1:] == ["-m", "bursar.app.officer", "--state-dir", str(places), "--config", str(file)]
 
 
