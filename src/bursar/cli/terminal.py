@@ -43,7 +43,7 @@ class Terminal:
     """The controlling terminal as it was before the command; without one, nothing here does anything."""
 
     def __init__(self) -> None:
-        self._saved: "list[Any] | None" = None
+        self._saved: list[Any] | None = None
         try:
             self._fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
@@ -114,7 +114,10 @@ def _pass_on(child: int, tether: "Tether") -> None:
         return
     if info.si_signo == signal.SIGIO:
         tether.look()
-    elif info.si_signo == signal.SIGCONT or (info.si_signo in FORWARDED and info.si_code <= 0):
+    elif info.si_signo == signal.SIGCONT:
+        if _is_stopped(child):
+            _send(child, signal.SIGCONT)
+    elif info.si_signo in FORWARDED and info.si_code <= 0:
         # Of the kernel's own (si_code > 0) the child, in the same group, has had its copy.
         _send(child, info.si_signo)
 
@@ -138,6 +141,15 @@ def _stop_too(child: int, number: int, terminal: Terminal) -> None:
         os.killpg(childs, signal.SIGCONT)
     except OSError:
         return
+
+
+def _is_stopped(pid: int) -> bool:
+    """False when the signal reached its whole group, as from a shell's fg: a second SIGCONT could be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].startswith(b"T")
+    except OSError:
+        return False
 
 
 def _group_of(pid: int) -> int:

@@ -127,8 +127,8 @@ trap : INT QUIT
 )
 _b_status=$?
 _b_sweep
-# After an out-of-memory kill the cell stays, for the officer to record.
-_b_ran_out || rmdir @CELLS@ </dev/null >/dev/null 2>&1 &
+# After an out-of-memory kill the cell stays, for the officer to record. Nobody waits for the rmdir.
+_b_ran_out || { rmdir @CELLS@ </dev/null >/dev/null 2>&1 & }
 if [ "$_b_status" -eq 130 ]; then
     trap - INT
     kill -INT $$
