@@ -64,6 +64,7 @@ def test_a_half_made_cell_is_removed():
     old.ask("a")
     fleet = next_officer(old, found(old, "a", populated=False, marks={}, whole=False, main_pid=None))
     assert fleet.kernel == {}
+    fleet.pass_time(1.1)
     assert fleet.life("a") == "gone"
 
 

@@ -14,13 +14,13 @@ import signal
 import sys
 from pathlib import Path
 
-from bursar.app.configuration import read_policy
 from bursar.errors import BursarError, HostError
-from bursar.hosts.linux import open_host
+from bursar.hosts.linux.root import open_host
 from bursar.journal.sqlite import SqliteJournal
 from bursar.model.policy import Policy
 from bursar.officer.loop import Officer
 from bursar.wire import places
+from bursar.wire.configuration import configuration_file, read_policy
 from bursar.wire.wrapper import render_wrapper
 
 log = logging.getLogger("bursar.officer")
@@ -30,14 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one officer until it is told to leave; the exit code is 0 then, 2 for bad input, 1 for a host that cannot hold agents."""
     parser = argparse.ArgumentParser(prog="bursar.app.officer", description=__doc__)
     parser.add_argument("--state-dir", help="journal and, below it, the runtime directory; a world of its own")
-    parser.add_argument("--config", type=Path, help="TOML configuration instead of the usual places")
+    parser.add_argument("--config", help="TOML configuration instead of the usual places")
     options = parser.parse_args(arguments)
     if options.state_dir:
         os.environ["BURSAR_STATE_DIR"] = options.state_dir
         os.environ.pop("BURSAR_SOCKET", None)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(read_policy(options.config))
+        return serve(read_policy(configuration_file(options.config)))
     except HostError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 1
@@ -57,10 +57,10 @@ def serve(policy: Policy) -> int:
     if lock is None:
         raise HostError(f"an officer runs already on {socket}; `bursar status` asks it, `bursar down` ends it")
     record_path = runtime / "tree.json"
-    host = open_host(record=read_record(record_path), name=tree_name(state_dir), disk=str(state_dir))
+    host = open_host(read_record(record_path), tree_name(state_dir), disk=str(state_dir))
     record_path.write_text(json.dumps(host.record))
     wrapper = runtime / "call.sh"
-    wrapper.write_text(render_wrapper(host.wrapper_kind, host.wrapper_paths, str(runtime)))
+    wrapper.write_text(render_wrapper(*wrapped(host.record), str(runtime)))
     wrapper.chmod(0o755)
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
     asyncio.run(run(officer))
@@ -87,13 +87,19 @@ def hold_lock(path: Path) -> int | None:
     return descriptor
 
 
-def read_record(path: Path) -> dict[str, object] | None:
+def read_record(path: Path) -> dict[str, str] | None:
     """Where the tree is, from an earlier officer; None when there was none or it cannot be read."""
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def wrapped(record: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Kind of tree and the `agents` directory of each hierarchy, as the wrapper wants them."""
+    kind = "v2" if record["back_end"] == "cgroup v2" else "hybrid"
+    return kind, {hierarchy: f"{root}/agents" for hierarchy, root in record.items() if hierarchy != "back_end"}
 
 
 def tree_name(state_dir: Path) -> str:

@@ -186,7 +186,10 @@ def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
     agent.due.pop("caller", None)
     state.tickets[event.ticket] = ("run", agent.id)
     because = Because("the caller is back")
-    if agent.life is Life.QUEUED:
+    if agent.life is Life.STOPPING:
+        message = f"{agent.id}: its start was interrupted and is being undone; run it again"
+        yield Refuse(because=because, ticket=event.ticket, code="refused", message=message, retry_after_s=1.0)
+    elif agent.life is Life.QUEUED:
         yield Answer(because=because, ticket=event.ticket, body=position_line(state, agent, state.waiting.index(agent.id)), done=False)
     else:
         yield Answer(because=because, ticket=event.ticket, body=grant_line(state, agent), done=False, after_record=True)

@@ -100,6 +100,9 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     for ticket in ([agent.ticket] if agent.ticket is not None else []) + agent.waiters:
         state.tickets.pop(ticket, None)
         yield Answer(because=because, ticket=ticket, body=ended_line(ended), done=True)
+    for ticket in agent.resizers:
+        state.tickets.pop(ticket, None)
+        yield Refuse(because=because, ticket=ticket, code="refused", message=f"resize {agent.id}: it ended before the kernel had its new limits")
     parent = state.live(agent.spec.parent) if agent.spec.parent is not None else None
     if parent is not None and parent.life is Life.STOPPING:
         yield from finish(state, parent, now_s)

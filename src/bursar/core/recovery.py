@@ -18,6 +18,9 @@ from bursar.model.agents import End, Life, Spec
 from bursar.model.events import Seen
 from bursar.model.kernel import SeenAgent
 
+KEEPER_S = 1.0
+"""How long the keeper's word is looked for when an agent ended while no officer ran."""
+
 
 def seen(state: State, event: Seen, now_s: float) -> Iterator[Action]:
     """Rebuild the fleet. Nothing is started; what is half made is removed; what runs goes on."""
@@ -73,10 +76,8 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         yield from _bounds(state, agent, now_s)
     else:
         yield from step(state, agent, Life.STOPPING, Because("recovered empty"), now_s)
-        if found.main_pid is None and "main" not in found.marks:
-            agent.status_final, agent.end = True, End.FAILED
-        else:
-            agent.main_pid = found.main_pid or 0
+        agent.main_pid = found.main_pid or 0
+        state.set_timer(agent, "status", now_s + KEEPER_S)
 
 
 def _bounds(state: State, agent: Agent, now_s: float) -> Iterator[Action]:

@@ -52,11 +52,7 @@ def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
     agent.pending.discard("shape")
     agent.seen = event.limits
     agent.deferred = None
-    for ticket in agent.resizers:
-        yield Answer(
-            because=Because("the kernel has it"), ticket=ticket, body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": None}, done=True
-        )
-    agent.resizers.clear()
+    yield from resized(state, agent, Because("the kernel has it"))
 
 
 def _call_shaped(state: State, agent: Agent, event: Shaped) -> Iterator[Action]:
@@ -130,13 +126,15 @@ def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> It
     else:
         tell(agent, f"limits not written: {event.reason}", now_s)
         agent.deferred = event.reason
+    yield from resized(state, agent, Because("deferred", event.reason))
+
+
+def resized(state: State, agent: Agent, because: Because) -> Iterator[Action]:
+    """Tell whoever asked for new limits what became of them."""
+    body = {"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": agent.deferred}
     for ticket in agent.resizers:
-        yield Answer(
-            because=Because("deferred", event.reason),
-            ticket=ticket,
-            body={"agent": agent.id, "limits": agent.spec.limits, "requests": agent.spec.requests, "deferred": event.reason},
-            done=True,
-        )
+        state.tickets.pop(ticket, None)
+        yield Answer(because=because, ticket=ticket, body=body, done=True)
     agent.resizers.clear()
 
 

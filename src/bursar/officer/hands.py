@@ -63,7 +63,9 @@ class Hands:
             self._host.keep(action.pid)
         self._host.place(cell, action.pid, action.uid)
         self._host.set_oom_scores(cell, action.oom_score_adj)
-        self._host.watch(cell)
+        self._host.watch(Cell(action.agent_id))
+        if cell.call is not None:
+            self._host.watch(cell)
         return events.Placed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, pid=action.pid, ticket=action.ticket)
 
     def remove(self, action: actions.Remove) -> None:

@@ -22,7 +22,7 @@ from bursar.errors import BursarError, HostError, InvalidPolicy
 from bursar.model import events
 from bursar.model.agents import Spec
 from bursar.model.events import Event
-from bursar.model.kernel import Limits
+from bursar.model.kernel import Cell, Limits
 from bursar.model.policy import Policy
 from bursar.model.resources import STOCKS, parse_amount
 from bursar.officer.guarding import Guard
@@ -140,6 +140,7 @@ class Officer:
     def _recover(self) -> None:
         self.deliver([self._seen()])
         for agent in list(self.state.agents.values()):
+            self.host.watch(Cell(agent.id))
             self.outputs.known(agent.spec)
             self.keepers.recovered(agent)
 

@@ -61,6 +61,7 @@ class Cgroup2Host(LinuxHost):
     )
     PARTED = frozenset({UNIFIED})
     PIDS = UNIFIED
+    USAGE = (UNIFIED, "memory.current")
     SWAP = 0
     COUNTS_LATE = False
 
@@ -98,7 +99,7 @@ class Cgroup2Host(LinuxHost):
         """Enable the controllers down to the agents, after leaving the root ourselves: v2 wants processes in leaves only."""
         agents = self._tree.directory(UNIFIED, CEILING)
         if str(os.getpid()) in self._words(self._root, "cgroup.procs"):
-            self.join_officer(os.getpid())
+            self.shelter()
         if not CONTROLLERS.issubset(self._words(self._root, "cgroup.controllers")):
             self._enable(os.path.dirname(self._root))
         for directory in (self._root, agents):

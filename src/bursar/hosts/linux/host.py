@@ -38,6 +38,8 @@ class LinuxHost(ABC):
     """The hierarchies in which main and calls are cgroups of their own."""
     PIDS: ClassVar[str]
     """The hierarchy that counts processes."""
+    USAGE: ClassVar[tuple[str, str]]
+    """Hierarchy and name of the file that says how much memory a cell uses."""
     SWAP: ClassVar[int | None]
     """What the swap file of an agent shall say; None: as much as its memory limit."""
     COUNTS_LATE: ClassVar[bool]
@@ -162,12 +164,20 @@ class LinuxHost(ABC):
         return pidfd
 
     def keep(self, pid: int) -> None:
-        """Move a keeper into keepers/; a vanished one is ignored."""
-        self._tree.move(pid, "keepers")
+        """Move the keeper of the asking process (its parent, of the same uid) into keepers/; a vanished one is ignored."""
+        keeper = process.parent_of(pid)
+        if keeper is not None and keeper > 1 and process.uid_of(keeper) == process.uid_of(pid):
+            self._tree.move(keeper, "keepers")
 
-    def join_officer(self, pid: int) -> None:
-        """Move the officer, or one of its own, into officer/; a vanished one is ignored."""
-        self._tree.move(pid, "officer")
+    def shelter(self) -> None:
+        """Move our own process into officer/, so that no agent's limit is ours and no agent's end ends us."""
+        self._tree.move(os.getpid(), "officer")
+
+    def set_oom_scores(self, cell: Cell, score: int) -> None:
+        """oom_score_adj of every process in the cell, *score* above our own; where lowering is refused the old one stands."""
+        own = process.oom_score_adj(os.getpid()) or 0
+        for pid in self._tree.v2_processes(cell):
+            process.set_oom_score_adj(pid, min(own + score, process.MOST_OOM_SCORE))
 
     def remove(self, cell: Cell) -> Death:
         """Take the cell out of every hierarchy, its last processes killed; says what it died of. Raises Busy."""
@@ -202,6 +212,21 @@ class LinuxHost(ABC):
         if not files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.kill", "1"):
             for pidfd in process.kill_each(self.pids(cell)):  # before Linux 5.14
                 os.close(pidfd)
+
+    def signal(self, agent_id: str, number: int) -> bool:
+        """To the command's process, by its pidfd; False when it is gone."""
+        pidfd = self._watcher.main_pidfd(agent_id)
+        return pidfd is not None and process.signal(pidfd, number)
+
+    def thaw_path(self, agent_id: str) -> str | None:
+        """The directory whose cgroup.freeze the guard may write."""
+        return self._tree.directory(UNIFIED, Cell(agent_id))
+
+    def usage(self, agent_id: str) -> int | None:
+        """Memory in bytes, by one read on a kept descriptor; None when the agent is gone."""
+        with self._watcher.lock:
+            text = self._kept_read(Cell(agent_id), *self.USAGE)
+            return None if text is None else int(text)
 
     def read(self, cell: Cell) -> Reading | None:
         """What the kernel says now; None when the cell is gone."""
@@ -259,8 +284,7 @@ class LinuxHost(ABC):
         self._watch_memory(cell)
         if cell.part:
             return
-        if self.capabilities.calls_without_officer:
-            self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
+        self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
         if not self._watcher.watches_main(cell.agent_id):
             pid = self._tree.main_pid(cell.agent_id, self._tree.marks(cell.agent_id))
             pidfd = None if pid is None else process.open_pidfd(pid)

@@ -47,6 +47,7 @@ class HybridHost(LinuxHost):
     )
     PARTED = frozenset({UNIFIED, "pids", "memory"})
     PIDS = "pids"
+    USAGE = ("memory", "memory.usage_in_bytes")
     SWAP = None
     COUNTS_LATE = True
 

@@ -19,6 +19,8 @@ _INFO_EXIT = 0x08
 _INFO_BYTES = 64
 _STATUS_AT = 60
 """linux/pidfd.h, struct pidfd_info as of 6.15."""
+MOST_OOM_SCORE = 1000
+"""proc(5), /proc/PID/oom_score_adj."""
 _START_TIME_FIELD = 22 - 3
 """proc(5), /proc/PID/stat: field 22; the fields are counted from behind the name, which is the second."""
 
@@ -84,6 +86,12 @@ def uid_of(pid: int) -> int | None:
     """The effective uid. Not the owner of /proc/PID, which is root for a process that may not be dumped."""
     status = _read(pid, "status")
     return None if status is None else parse_uid(status)
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent's pid; None when the process is gone."""
+    stat = _read(pid, "stat")
+    return None if stat is None else int(stat[stat.rfind(b")") + 2 :].split()[1])
 
 
 def parse_start_time(stat: bytes) -> int:

@@ -18,7 +18,7 @@ from time import monotonic
 from bursar.hosts.linux import files, kernel_calls, process
 from bursar.hosts.linux.read.cgroupfiles import parse_events
 from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
-from bursar.model.kernel import Cell
+from bursar.model.kernel import MAIN, Cell
 from bursar.seams import Notice
 
 _LOOK_AGAIN_S = 0.002
@@ -75,12 +75,14 @@ class _Suspect:
 
 
 class Watcher:
-    """Who is told what: built with the two readings that differ between back ends; safe to use from several threads."""
+    """Who is told what: built with what differs between back ends; safe to use from several threads."""
 
-    def __init__(self, kills: Callable[[str], dict[str, int]], peak: Callable[[Cell], int | None], *, counts_late: bool) -> None:
-        """*kills*: counter by part of an agent; *peak*: of a cell; *counts_late*: the counter moves after the wake-up."""
+    def __init__(self, kills: Callable[[str], dict[str, int]], peak: Callable[[Cell], int | None], watch_memory: Callable[[Cell], None], *, counts_late: bool) -> None:
+        """*kills*: counter by part of an agent; *peak*: of a cell; *watch_memory* of a call that an agent made itself;
+        *counts_late*: the counter moves after the wake-up.
+        """
         self.lock = threading.RLock()
-        self._kills, self._peak, self._counts_late = kills, peak, counts_late
+        self._kills, self._peak, self._watch_memory, self._counts_late = kills, peak, watch_memory, counts_late
         self._epoll = select.epoll()
         self._inotify = kernel_calls.inotify_open()
         self._timer = kernel_calls.timer_open()
@@ -131,17 +133,25 @@ class Watcher:
     def watch_main(self, agent_id: str, pidfd: int) -> None:
         """Tell when the process behind *pidfd* (ours from now on) is gone. A command that took its place is watched instead."""
         with self.lock:
-            agent = self._agents.setdefault(agent_id, _Agent())
-            for fd in [fd for fd in agent.fds.get("main", ()) if isinstance(self._handlers.get(fd), _Main)]:
-                agent.fds["main"].remove(fd)
-                self._drop(fd)
-            self._add(agent_id, "main", pidfd, _Main(agent_id), select.EPOLLIN)
+            old = self.main(agent_id)
+            if old is not None:
+                self._agents[agent_id].fds[MAIN].remove(old)
+                self._drop(old)
+            self._add(agent_id, MAIN, pidfd, _Main(agent_id), select.EPOLLIN)
 
-    def watches_main(self, agent_id: str) -> bool:
-        """Whether the command's process is watched, or was until it ended."""
+    def main(self, agent_id: str) -> int | None:
+        """The pidfd of the command, also when it has ended; None when it is not watched."""
         with self.lock:
             agent = self._agents.get(agent_id)
-            return agent is not None and any(isinstance(self._handlers[fd], _Main) for fd in agent.fds.get("main", ()))
+            fds = agent.fds.get(MAIN, ()) if agent is not None else ()
+            return next((fd for fd in fds if isinstance(self._handlers[fd], _Main)), None)
+
+    def main_pidfd(self, agent_id: str) -> int | None:
+        """The descriptor of the command's process, ours to keep; None when it is not watched (any more)."""
+        with self.lock:
+            agent = self._agents.get(agent_id)
+            fds = agent.fds.get("main", ()) if agent is not None else ()
+            return next((fd for fd in fds if isinstance(self._handlers.get(fd), _Main)), None)
 
     def watch_calls(self, agent_id: str, directory: str) -> None:
         """Tell of tool calls that appear in or vanish from the agent's *directory* without `expect`."""
@@ -244,6 +254,10 @@ class Watcher:
         unchanged = (populated, frozen) == (occupied.populated, occupied.frozen)
         if not populated and (occupied.populated or (woken and unchanged and occupied.self_made)):
             self._told.append(Emptied(agent_id=occupied.cell.agent_id, part=occupied.cell.part))
+            if occupied.self_made:
+                self._suspects.setdefault(occupied.cell.agent_id, _Suspect(looks=_LOOKS, next_s=0.0))
+        if populated and not occupied.populated and occupied.self_made:
+            self._watch_memory(occupied.cell)  # not before: its maker may still be making it in other hierarchies
         occupied.populated, occupied.frozen = populated, frozen
 
     def _see_main(self, fd: int, main: _Main, mask: int) -> None:
