@@ -62,6 +62,7 @@ class Cgroup2Host(LinuxHost):
     PARTED = frozenset({UNIFIED})
     PIDS = UNIFIED
     USAGE = (UNIFIED, "memory.current")
+    wrapper_kind = "v2"
     SWAP = 0
     COUNTS_LATE = False
 
@@ -80,18 +81,6 @@ class Cgroup2Host(LinuxHost):
             calls_without_officer=True,
             swap=False,
         )
-
-    def dismantle(self) -> bool:
-        """As LinuxHost; a root that is our own cgroup is left as it was found."""
-        if self._tree.agents():
-            return False
-        if str(os.getpid()) in self._words(f"{self._root}/officer", "cgroup.procs"):
-            for directory in (f"{self._root}/agents", self._root):
-                files.put(f"{directory}/cgroup.subtree_control", " ".join(f"-{name}" for name in sorted(CONTROLLERS)))
-            files.put(f"{self._root}/cgroup.procs", str(os.getpid()))
-            self._close_pressure()
-            return all([files.unmake(f"{self._root}/{name}") for name in ("officer", "keepers", "agents")])  # noqa: C419 - each is tried
-        return super().dismantle()
 
     # --- the path above the agents
 
@@ -244,7 +233,7 @@ class Cgroup2Host(LinuxHost):
             self._watcher.watch_memory(cell, fd, is_eventfd=False)
 
     def _usage(self, cell: Cell) -> tuple[int, int | None, int | None, int | None] | None:
-        memory = self._kept_read(cell, UNIFIED, "memory.current")
+        memory = self._kept_read(cell, *self.USAGE)
         stat = self._kept_read(cell, UNIFIED, "memory.stat")
         cpu = self._kept_read(cell, UNIFIED, "cpu.stat")
         if memory is None or stat is None or cpu is None:

@@ -6,6 +6,7 @@ A back end adds its table of limit files and the names of its counters.
 import os
 import select
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from time import monotonic
 from typing import ClassVar
 
@@ -33,6 +34,8 @@ class LinuxHost(ABC):
     """See `seams.Host` for what each verb promises."""
 
     capabilities: Capabilities
+    wrapper_kind: str
+    """Which files the wrapper of tool calls writes: "hybrid" or "v2"."""
     FILES: ClassVar[tuple[File, ...]]
     PARTED: ClassVar[frozenset[str]]
     """The hierarchies in which main and calls are cgroups of their own."""
@@ -50,7 +53,9 @@ class LinuxHost(ABC):
         self.record = record
         self._disk = disk
         self._tree = Tree(record, places, self.PARTED)
-        self._watcher = Watcher(self._kills_by_part, self._peak, counts_late=self.COUNTS_LATE)
+        self._watcher = Watcher(self._kills_by_part, self._peak, self._watch_memory, counts_late=self.COUNTS_LATE)
+        self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in places}
+        """The directory of all agents in each hierarchy."""
         self._files = self.FILES
         self._kept_open: dict[Cell, dict[str, int]] = {}
         self._pressure: dict[str, dict[str, int]] | None = None
@@ -117,6 +122,7 @@ class LinuxHost(ABC):
         if self._tree.agents():
             return False
         self._close_pressure()
+        self._leave_shelter()
         return self._tree.unmake_root()
 
     def seen(self) -> list[SeenAgent]:
@@ -139,8 +145,8 @@ class LinuxHost(ABC):
             self._made(cell)
         return self._write_limits(cell, limits, fresh=all(made))
 
-    def place(self, cell: Cell, pid: int, uid: int) -> int:
-        """Move the process into the cell, v2 first and memory last, and check it; returns its pidfd. Raises HostError."""
+    def place(self, cell: Cell, pid: int, uid: int) -> None:
+        """Move the process into the cell, v2 first and memory last, and check it. Raises HostError."""
         pidfd = process.open_pidfd(pid)
         if pidfd is None:
             raise HostError(f"process {pid} is gone")
@@ -157,11 +163,9 @@ class LinuxHost(ABC):
             if cell.part == MAIN:
                 self._tree.mark_main(cell.agent_id, pid)
                 self._watcher.watch_main(cell.agent_id, os.dup(pidfd))
-        except BaseException:
+        finally:
             os.close(pidfd)
-            raise
         self._watcher.filled(cell)
-        return pidfd
 
     def keep(self, pid: int) -> None:
         """Move the keeper of the asking process (its parent, of the same uid) into keepers/; a vanished one is ignored."""
@@ -214,9 +218,10 @@ class LinuxHost(ABC):
                 os.close(pidfd)
 
     def signal(self, agent_id: str, number: int) -> bool:
-        """To the command's process, by its pidfd; False when it is gone."""
-        pidfd = self._watcher.main_pidfd(agent_id)
-        return pidfd is not None and process.signal(pidfd, number)
+        """Send a signal to the command's process, by its pidfd; False when it is gone."""
+        with self._watcher.lock:  # else the number may be another descriptor's by then
+            pidfd = self._watcher.main(agent_id)
+            return pidfd is not None and process.signal(pidfd, number)
 
     def thaw_path(self, agent_id: str) -> str | None:
         """The directory whose cgroup.freeze the guard may write."""
@@ -285,7 +290,7 @@ class LinuxHost(ABC):
         if cell.part:
             return
         self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
-        if not self._watcher.watches_main(cell.agent_id):
+        if self._watcher.main(cell.agent_id) is None:
             pid = self._tree.main_pid(cell.agent_id, self._tree.marks(cell.agent_id))
             pidfd = None if pid is None else process.open_pidfd(pid)
             if pidfd is not None:
@@ -319,6 +324,14 @@ class LinuxHost(ABC):
 
     # --- inside
 
+    def _leave_shelter(self) -> None:
+        """Go back above the tree: nobody is removed from under himself. Where the kernel refuses, the tree stays."""
+        pid = str(os.getpid())
+        for root in self._tree.roots():
+            if pid in (files.read(f"{root}/officer/cgroup.procs") or b"").decode().split():
+                with suppress(HostError):
+                    files.put(f"{os.path.dirname(root)}/cgroup.procs", pid)
+
     def _path(self, cell: Cell, file: File) -> str:
         return f"{self._tree.directory(file.hierarchy, cell)}/{file.name}"
 
@@ -347,6 +360,8 @@ class LinuxHost(ABC):
             if answer is None:
                 raise HostError(f"{cell.path} is gone: no {file.name}")
             now = now._replace(**{file.field: file.parse(answer)})
+            if file.field == "idle":
+                now = now._replace(weight=standing.DEFAULT_WEIGHT)  # the kernel resets it with idleness
         self._shaped(cell, now)
         return standing.limits_of(now)
 
@@ -360,8 +375,8 @@ class LinuxHost(ABC):
         inodes = [files.inode(directory) for directory in directories]
         if not any(inodes):
             return None
-        parts, now, marks = self._tree.parts_in_each(agent_id), self._standing(cell), self._tree.marks(agent_id)
-        calls = [Cell(agent_id, part) for part in sorted(set().union(*parts))]
+        now, marks = self._standing(cell), self._tree.marks(agent_id)
+        calls = [Cell(agent_id, part) for part in self._tree.parts_anywhere(agent_id)]
         populated, frozen = self._tree.state(cell) or (False, False)
         return SeenAgent(
             agent_id=agent_id,
@@ -370,7 +385,7 @@ class LinuxHost(ABC):
             marks={name: value for name, value in marks.items() if name != MAIN_MARK},
             populated=populated,
             frozen=frozen,
-            whole=now is not None and all(inodes) and len(set(parts)) == 1,
+            whole=now is not None and all(inodes),
             calls=tuple(SeenCall(call=call.call, populated=(self._tree.state(call) or (False,))[0]) for call in calls if call.call is not None),
             main_pid=self._tree.main_pid(agent_id, marks),
         )

@@ -48,6 +48,7 @@ class HybridHost(LinuxHost):
     PARTED = frozenset({UNIFIED, "pids", "memory"})
     PIDS = "pids"
     USAGE = ("memory", "memory.usage_in_bytes")
+    wrapper_kind = "hybrid"
     SWAP = None
     COUNTS_LATE = True
 
@@ -123,7 +124,7 @@ class HybridHost(LinuxHost):
             files.put(f"{self._tree.directory('memory', part)}/memory.force_empty", "0")
 
     def _usage(self, cell: Cell) -> tuple[int, int | None, int | None, int | None] | None:
-        memory = self._kept_read(cell, "memory", "memory.usage_in_bytes")
+        memory = self._kept_read(cell, *self.USAGE)
         stat = self._kept_read(cell, "memory", "memory.stat")
         cpu = self._kept_read(cell, UNIFIED, "cpu.stat")
         if memory is None or stat is None or cpu is None:

@@ -88,10 +88,19 @@ def uid_of(pid: int) -> int | None:
     return None if status is None else parse_uid(status)
 
 
+def parse_parent(status: bytes) -> int:
+    """The parent's pid in a /proc/PID/status file; 0 for one of an outer pid namespace. Raises HostError."""
+    start = status.find(b"\nPPid:")
+    words = status[start:].split(None, 2) if start >= 0 else []
+    if len(words) < 2 or not words[1].isdigit() or len(words[1]) > 10:
+        raise HostError(f"no PPid line in /proc/PID/status: {status[:80]!r}")
+    return int(words[1])
+
+
 def parent_of(pid: int) -> int | None:
     """The parent's pid; None when the process is gone."""
-    stat = _read(pid, "stat")
-    return None if stat is None else int(stat[stat.rfind(b")") + 2 :].split()[1])
+    status = _read(pid, "status")
+    return None if status is None else parse_parent(status)
 
 
 def parse_start_time(stat: bytes) -> int:

@@ -1,6 +1,7 @@
 """Where the tree goes, and which back end fits."""
 
 import os
+from collections.abc import Mapping
 
 from bursar.errors import HostError, NoCgroups
 from bursar.hosts.linux import files
@@ -14,7 +15,7 @@ _V1 = ("cpu", "pids", "memory")
 _WAY_OUT = "`bursar doctor` says what is missing"
 
 
-def open_host(record: Record | None, name: str, *, base: str | None = None, disk: str = "/") -> LinuxHost:
+def open_host(record: Mapping[str, object] | None, name: str, *, base: str | None = None, disk: str = "/") -> LinuxHost:
     """The host whose tree is where *record* says; without one, where the machine lets us make it, called *name*.
 
     *base*: a cgroup path, as in /proc/PID/cgroup, below which the tree shall go in every hierarchy. *disk*: a path on the
@@ -25,9 +26,19 @@ def open_host(record: Record | None, name: str, *, base: str | None = None, disk
         bases = read_bases()
     except HostError as error:
         raise NoCgroups(f"cgroup mounts cannot be read: {error}") from error
-    if record is not None and _stands(record):
-        return _host(record, bases, disk)
+    recorded = None if record is None else _checked(record)
+    if recorded is not None and _stands(recorded):
+        return _host(recorded, bases, disk)
     return _host(_find(bases, name, base), bases, disk)
+
+
+def _checked(record: Mapping[str, object]) -> Record | None:
+    """*record*, if it is one of ours; a damaged one is as good as none."""
+    checked = {name: value for name, value in record.items() if isinstance(value, str)}
+    hierarchies = {"cgroup v2": {UNIFIED}, "hybrid": {UNIFIED, *_V1}}.get(checked.get("back_end", ""))
+    if hierarchies is None or set(record) != {"back_end"} | hierarchies or len(checked) != len(record):
+        return None
+    return checked if all(checked[hierarchy].startswith("/") for hierarchy in hierarchies) else None
 
 
 def _host(record: Record, bases: dict[str, Base], disk: str) -> LinuxHost:

@@ -48,20 +48,19 @@ class Tree:
             return self._agents[hierarchy]
         return f"{self._agents[hierarchy]}/{cell.path if hierarchy in self._parted else cell.agent_id}"
 
+    def roots(self) -> list[str]:
+        """The root in each hierarchy."""
+        return [self.record[hierarchy] for hierarchy in self.places]
+
     def make_root(self) -> None:
         """Make what is missing of the tree itself. Raises HostError."""
-        for hierarchy in self.places:
-            root = self.record[hierarchy]
+        for root in self.roots():
             for directory in (root, *(f"{root}/{name}" for name in FOLDERS)):
                 files.make(directory)
 
     def unmake_root(self) -> bool:
         """Remove the tree itself; False when somebody is in it."""
-        for hierarchy in reversed(self.places):
-            root = self.record[hierarchy]
-            if not all(files.unmake(f"{root}/{name}") for name in FOLDERS) or not files.unmake(root):
-                return False
-        return True
+        return all(all(files.unmake(f"{root}/{name}") for name in FOLDERS) and files.unmake(root) for root in reversed(self.roots()))
 
     def make(self, cell: Cell) -> list[bool]:
         """Make the cell; for each hierarchy whether it is new."""
@@ -102,9 +101,9 @@ class Tree:
         """List them again next time."""
         self._parts.pop(agent_id, None)
 
-    def parts_in_each(self, agent_id: str) -> list[tuple[str, ...]]:
-        """The names below the agent in each parted hierarchy: all the same when the agent is whole."""
-        return [tuple(files.folders(self.directory(hierarchy, Cell(agent_id)))) for hierarchy in self.places if hierarchy in self._parted]
+    def parts_anywhere(self, agent_id: str) -> list[str]:
+        """The names below the agent, also of parts that stand in some hierarchies only."""
+        return sorted({name for hierarchy in self._parted for name in files.folders(self.directory(hierarchy, Cell(agent_id)))})
 
     def state(self, cell: Cell) -> tuple[bool, bool] | None:
         """(populated, frozen); None when the cell is gone."""
@@ -134,9 +133,9 @@ class Tree:
 
     def move(self, pid: int, folder: str) -> None:
         """Move the process into keepers/ or officer/; a vanished one is ignored."""
-        for hierarchy in self.places:
+        for root in self.roots():
             try:
-                files.write(f"{self.record[hierarchy]}/{folder}/cgroup.procs", str(pid))
+                files.write(f"{root}/{folder}/cgroup.procs", str(pid))
             except ProcessLookupError:
                 return
             except OSError as error:

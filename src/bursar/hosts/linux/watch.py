@@ -146,13 +146,6 @@ class Watcher:
             fds = agent.fds.get(MAIN, ()) if agent is not None else ()
             return next((fd for fd in fds if isinstance(self._handlers[fd], _Main)), None)
 
-    def main_pidfd(self, agent_id: str) -> int | None:
-        """The descriptor of the command's process, ours to keep; None when it is not watched (any more)."""
-        with self.lock:
-            agent = self._agents.get(agent_id)
-            fds = agent.fds.get("main", ()) if agent is not None else ()
-            return next((fd for fd in fds if isinstance(self._handlers.get(fd), _Main)), None)
-
     def watch_calls(self, agent_id: str, directory: str) -> None:
         """Tell of tool calls that appear in or vanish from the agent's *directory* without `expect`."""
         with self.lock:

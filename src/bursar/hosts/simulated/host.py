@@ -101,8 +101,8 @@ class SimulatedHost:
             oom_group=limits.oom_group,
         )
 
-    def place(self, cell: Cell, pid: int, uid: int) -> int:
-        """Put the process into the cell; -1 for a pidfd."""
+    def place(self, cell: Cell, pid: int, uid: int) -> None:
+        """Put the process into the cell."""
         self._maybe_fail("place")
         process = self.machine.processes.get(pid)
         if process is None:
@@ -117,12 +117,19 @@ class SimulatedHost:
         if cell.part == MAIN:
             agent.marks["main"] = str(pid)
         self.machine.settle()
-        return -1
+
+    def set_oom_scores(self, cell: Cell, score: int) -> None:
+        """Set oom_score_adj of every process in the cell."""
+        for process in self.machine.members(cell):
+            process.oom_score_adj = score
 
     def keep(self, pid: int) -> None:
-        """Note a keeper; a vanished one is ignored."""
+        """Note that the process has a keeper; a vanished one is ignored."""
         if pid in self.machine.processes:
-            self.machine.keepers.add(pid)
+            self.machine.kept.add(pid)
+
+    def shelter(self) -> None:
+        """Nothing: no process of ours is on this machine."""
 
     def remove(self, cell: Cell) -> Death:
         """Take the cell away; its last processes end at once."""
@@ -157,6 +164,19 @@ class SimulatedHost:
         self._maybe_fail("kill")
         for process in self.machine.members(cell):
             self.machine.end(process.pid, EXIT_BY_KILL)
+
+    def signal(self, agent_id: str, number: int) -> bool:
+        """Send a signal to the command's process; False when it is gone."""
+        pid = self._main_pid(agent_id)
+        return pid is not None and self.machine.signal(pid, number)
+
+    def thaw_path(self, agent_id: str) -> str | None:
+        """None: there is nothing that a guard could write."""
+        return None
+
+    def usage(self, agent_id: str) -> int | None:
+        """Memory of the agent in bytes; None when it is gone."""
+        return self.machine.usage(Cell(agent_id)) if Cell(agent_id) in self.machine.groups else None
 
     def read(self, cell: Cell) -> Reading | None:
         """The numbers of the cell; None when it is gone."""

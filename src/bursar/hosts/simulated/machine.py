@@ -32,6 +32,8 @@ class Demand:
     """Ends by itself after so long; None: never."""
     status: int = 0
     """Its wait status then."""
+    ignores_signals: bool = False
+    """Only SIGKILL ends it."""
 
 
 @dataclass(slots=True)
@@ -79,7 +81,8 @@ class Machine:
     ended: dict[int, int] = field(default_factory=dict)
     """Wait status of each process that is gone."""
     groups: dict[Cell, Group] = field(default_factory=dict)
-    keepers: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+    """Processes whose parent is a keeper of ours."""
     stalls_us: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("cpu.some", "memory.some", "memory.full", "io.some"), 0))
     on_emptied: list[Callable[[Cell], None]] = field(default_factory=list)
     on_kill: list[Callable[[Cell], None]] = field(default_factory=list)
@@ -112,6 +115,16 @@ class Machine:
         process = self.processes.get(pid)
         if process is not None and process.ends_s is None:
             process.ends_s, process.status = self.now_s + DIES_S, status
+
+    def signal(self, pid: int, number: int) -> bool:
+        """What a signal that ends by default does; False when the process is gone. A frozen one takes only SIGKILL."""
+        process = self.processes.get(pid)
+        if process is None:
+            return False
+        frozen = process.cell is not None and self.is_frozen(process.cell)
+        if number == EXIT_BY_KILL or not (frozen or process.demand.ignores_signals):
+            self.end(pid, number)
+        return True
 
     def make_call(self, cell: Cell) -> None:
         """An agent's own wrapper makes a cell for a tool call."""
@@ -184,7 +197,7 @@ class Machine:
         for process in dead:
             del self.processes[process.pid]
             self.ended[process.pid] = process.status or 0
-            self.keepers.discard(process.pid)
+            self.kept.discard(process.pid)
             for tell in self.on_end:
                 tell(process)
         self.settle()
@@ -215,11 +228,11 @@ class Machine:
             if more <= 0:
                 continue
             path = list(self._path(process.cell)) if process.cell is not None else []
-            hit = next((cell for cell in path if cell in self.groups and charged.get(cell, 0) + more > self.groups[cell].limits.memory_bytes), None)
-            if hit is not None:
-                stalled = True
+            room = {cell: self.groups[cell].limits.memory_bytes - charged.get(cell, 0) for cell in path if cell in self.groups}
+            hit = min(room, key=lambda cell: room[cell], default=None)
+            if hit is not None and room[hit] < more:
+                more, stalled = max(room[hit], 0), True
                 self._run_out(hit)
-                continue
             process.resident_bytes += more
             for cell in path:
                 charged[cell] = charged.get(cell, 0) + more

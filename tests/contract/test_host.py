@@ -1,0 +1,427 @@
+"""What every host promises (`bursar.seams.Host`), on numbers and on this machine's kernel."""
+
+import pytest
+
+from bursar.errors import Busy, HostError
+from bursar.hosts.simulated.machine import Demand
+from bursar.model.events import Emptied, MainGone, OutOfMemory
+from bursar.model.kernel import MAIN, Cell, Limits, call_cell
+from tests.contract.benches import CEILING, LIMITS, MIB
+
+A, B = Cell("a"), Cell("b")
+HOG = Demand(memory_bytes=512 * MIB)
+
+
+def test_limits_are_read_back_as_they_were_normalised(world):
+    """What shape returns is what normalise foretold, for round and for crooked amounts."""
+    for index, limits in enumerate(
+        (
+            LIMITS,
+            Limits(memory_bytes=10_000_001, pids=7, cpu_millicores=333, cpu_weight=37),
+            Limits(memory_bytes=MIB, pids=1, cpu_millicores=1, cpu_weight=10_000),
+            Limits(memory_bytes=MIB, pids=4_000_000, cpu_idle=True, cpu_weight=50),
+            Limits(memory_bytes=8 * MIB, pids=9, memory_min_bytes=4 * MIB, memory_low_bytes=5 * MIB + 1),
+        )
+    ):
+        assert world.host.shape(Cell(f"agent-{index}"), limits) == world.host.normalise(limits)
+
+
+def test_normalised_limits_are_a_fixed_point(world):
+    """What was normalised once does not change again."""
+    once = world.host.normalise(Limits(memory_bytes=10_000_001, pids=7, cpu_millicores=3, cpu_weight=1))
+    assert world.host.normalise(once) == once
+
+
+def test_every_limit_can_be_changed_to_every_other(world):
+    """Whatever stood before, afterwards it is what was asked for."""
+    shapes = (
+        LIMITS,
+        Limits(memory_bytes=128 * MIB, pids=5, cpu_millicores=2000, cpu_weight=200),
+        Limits(memory_bytes=32 * MIB, pids=50, cpu_idle=True),
+        Limits(memory_bytes=64 * MIB, pids=6, cpu_millicores=50, cpu_weight=100, memory_low_bytes=MIB),
+    )
+    for first in shapes:
+        for second in shapes:
+            world.host.shape(A, first)
+            assert world.host.shape(A, second) == world.host.normalise(second)
+
+
+def test_a_placed_process_is_a_member_and_its_neighbour_is_not(world):
+    """agent_of and pids agree on who is where."""
+    mine, others = world.agent("a"), world.agent("b")
+    assert world.host.agent_of(mine) == "a"
+    assert mine in world.host.pids(A)
+    assert others not in world.host.pids(A)
+    assert world.reading(A).populated
+
+
+def test_a_process_outside_belongs_to_no_agent(world):
+    """Also one that exists and one that does not."""
+    pid = world.bench.start(Demand())
+    assert world.host.agent_of(pid) is None
+    assert world.host.agent_of(4_000_000) is None
+
+
+def test_a_process_that_is_gone_cannot_be_placed(world):
+    """The error says that it is gone."""
+    world.host.shape(A, LIMITS)
+    with pytest.raises(HostError, match="gone"):
+        world.host.place(Cell("a", MAIN), 4_000_000, 0)
+
+
+def test_a_process_of_another_user_is_not_placed(world):
+    """Its number may have been used again since it asked."""
+    world.host.shape(A, LIMITS)
+    pid = world.bench.start(Demand())
+    with pytest.raises(HostError, match="not of uid 12345"):
+        world.host.place(Cell("a", MAIN), pid, 12345)
+    assert world.host.agent_of(pid) is None
+
+
+def test_the_end_of_the_command_is_told_with_its_status(world):
+    """MainGone, and then that the agent is empty."""
+    world.agent("a", Demand(lifetime_s=0.05, status=3 << 8))
+    world.agent("b")
+    world.until_told(Emptied, agent_id="a", part="")
+    assert next(world.told(MainGone, agent_id="a")) is not None
+    assert not list(world.told(MainGone, agent_id="b"))
+    assert not world.reading(A).populated
+
+
+def test_nothing_runs_in_a_frozen_agent_and_its_neighbour_does(world):
+    """No cpu is used while it is frozen; afterwards it goes on."""
+    world.agent("a", Demand(cpu_millicores=1000))
+    world.agent("b", Demand(cpu_millicores=1000))
+    world.bench.until(lambda: world.reading(A).cpu_usage_us > 1000, "a runs")
+    world.host.freeze("a")
+    world.bench.until(lambda: world.reading(A).frozen, "a is frozen")
+    mine, others = world.reading(A).cpu_usage_us, world.reading(B).cpu_usage_us
+    world.bench.until(lambda: world.reading(B).cpu_usage_us > others + 50_000, "b goes on")
+    assert world.reading(A).cpu_usage_us == mine
+    world.host.thaw("a")
+    world.bench.until(lambda: world.reading(A).cpu_usage_us > mine + 1000, "a goes on")
+    assert not world.reading(A).frozen
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
+def test_a_kill_leaves_nobody_and_spares_the_neighbour(world, frozen):
+    """Children in sessions of their own die too, also in a frozen agent."""
+    world.agent("a", Demand(children=5))
+    innocent = world.agent("b", Demand(children=1))
+    world.bench.until(lambda: world.reading(A).pids == 6 and world.reading(B).pids == 2, "all have forked")
+    if frozen:
+        world.host.freeze("a")
+        world.bench.until(lambda: world.reading(A).frozen, "a is frozen")
+    world.host.kill(A)
+    world.until_told(Emptied, agent_id="a", part="")
+    assert world.host.pids(A) == []
+    assert world.bench.lives(innocent)
+    assert world.reading(B).pids == 2
+
+
+def test_a_squeezed_agent_dies_at_once(world):
+    """Killing lifts what slows it down."""
+    world.agent("a", Demand(cpu_millicores=2000, children=10), Limits(memory_bytes=64 * MIB, pids=32, cpu_millicores=10, cpu_idle=True))
+    world.agent("b", Demand(cpu_millicores=2000))
+    world.host.kill(A)
+    world.until_told(Emptied, agent_id="a", part="")
+
+
+def test_killing_an_agent_that_is_gone_is_fine(world):
+    """As are freezing, thawing, marking, watching and reading it."""
+    world.host.kill(A)
+    world.host.kill(call_cell("a", 1))
+    world.host.freeze("a")
+    world.host.thaw("a")
+    world.host.mark("a", {"lease": "x"})
+    world.host.watch(A)
+    assert world.host.read(A) is None
+    assert world.host.pids(A) == []
+    assert world.host.remove(A).oom_kills == 0
+
+
+def test_an_agent_is_empty_only_when_its_last_process_is_gone(world):
+    """The command's end is told at once, the emptiness when its children have ended."""
+    pid = world.agent("a", Demand(children=1))
+    world.bench.until(lambda: world.reading(A).pids == 2, "it has forked")
+    world.bench.kill_process(pid)
+    world.until_told(MainGone, agent_id="a")
+    assert not list(world.told(Emptied, agent_id="a"))
+    world.host.kill(A)
+    world.until_told(Emptied, agent_id="a")
+
+
+def test_a_hog_dies_at_its_limit_and_its_neighbour_lives(world):
+    """The kill is told with counter and peak."""
+    innocent = world.agent("b", Demand(memory_bytes=20 * MIB))
+    world.until_grown(B, 20 * MIB)
+    hog = world.agent("a", HOG)
+    told = world.until_told(OutOfMemory, agent_id="a", part=MAIN)
+    assert told.kills == 1
+    world.until_told(Emptied, agent_id="a")
+    assert not world.bench.lives(hog)
+    assert world.bench.lives(innocent)
+    assert not list(world.told(OutOfMemory, agent_id="b"))
+    death = world.host.remove(A)
+    assert death.oom_kills == 1
+    assert death.memory_peak_bytes is None or 60 * MIB <= death.memory_peak_bytes <= 64 * MIB
+
+
+def test_the_sum_of_agents_never_passes_the_ceiling(world):
+    """Each within its limit, together too much: one of them dies, the ceiling holds, a small neighbour lives."""
+    large = Limits(memory_bytes=500 * MIB, pids=32)
+    innocent = world.agent("b", Demand(memory_bytes=8 * MIB))
+    world.until_grown(B, 8 * MIB)
+    world.agent("a", Demand(memory_bytes=400 * MIB), large)
+    world.agent("c", Demand(memory_bytes=400 * MIB), large)
+    told = world.until_told(OutOfMemory, part=MAIN)
+    assert told.agent_id in ("a", "c")
+    assert sum(world.reading(cell).memory_bytes for cell in (A, B, Cell("c"))) <= CEILING.memory_bytes
+    assert world.bench.lives(innocent)
+
+
+def test_a_fork_bomb_stops_at_its_limit(world):
+    """The kernel refuses the fork; the neighbour forks on."""
+    world.agent("a", Demand(children=100), Limits(memory_bytes=64 * MIB, pids=10))
+    world.bench.until(lambda: world.reading(A).pids == 10, "the bomb has met its limit")
+    world.agent("b", Demand(children=15))
+    world.bench.until(lambda: world.reading(B).pids == 16, "the neighbour has forked")
+    assert world.reading(A).pids == 10
+
+
+def test_a_quota_holds_back_two_spinners(world):
+    """Used cpu and throttled time say so: within a fifth of half a core, over half a second of it."""
+    world.agent("a", Demand(cpu_millicores=2000), Limits(memory_bytes=64 * MIB, pids=8, cpu_millicores=500))
+    world.bench.until(lambda: world.reading(A).cpu_usage_us > 500_000, "it has run")
+    assert world.reading(A).throttled_us > 0
+
+
+def test_a_limit_rises_and_falls_with_the_process_in_place(world):
+    """Up, then down to what is in use."""
+    pid = world.agent("a", Demand(memory_bytes=16 * MIB))
+    world.until_grown(A, 16 * MIB)
+    for memory in (128 * MIB, 32 * MIB):
+        limits = Limits(memory_bytes=memory, pids=32)
+        assert world.host.shape(A, limits) == world.host.normalise(limits)
+    assert world.bench.lives(pid)
+
+
+def test_a_limit_below_what_is_in_use_must_wait(world):
+    """Busy; the old limit stands, nothing of the request was done, and nobody died."""
+    pid = world.agent("a", Demand(memory_bytes=40 * MIB))
+    world.until_grown(A, 40 * MIB)
+    with pytest.raises(Busy):
+        world.host.shape(A, Limits(memory_bytes=16 * MIB, pids=5))
+    assert world.host.seen()[0].limits == world.host.normalise(LIMITS)
+    assert world.bench.lives(pid)
+
+
+def test_a_removed_agent_is_gone(world):
+    """From the list, from the readings, and its name is free; the neighbour stands."""
+    world.agent("a")
+    world.agent("b")
+    world.host.kill(A)
+    world.until_told(Emptied, agent_id="a")
+    world.host.remove(A)
+    assert [agent.agent_id for agent in world.host.seen()] == ["b"]
+    assert world.host.read(A) is None
+
+
+def test_removal_takes_the_last_processes_along(world):
+    """Nobody has to kill first; the neighbour lives."""
+    pid = world.agent("a", Demand(children=3))
+    innocent = world.agent("b")
+    world.bench.until(lambda: world.reading(A).pids == 4, "it has forked")
+    world.host.remove(A)
+    assert not world.bench.lives(pid)
+    assert world.bench.lives(innocent)
+
+
+def test_a_frozen_agent_can_be_removed(world):
+    """Frozen processes die too."""
+    pid = world.agent("a")
+    world.host.freeze("a")
+    world.bench.until(lambda: world.reading(A).frozen, "a is frozen")
+    world.host.remove(A)
+    assert not world.bench.lives(pid)
+
+
+def test_a_name_used_again_is_another_agent(world):
+    """Another inode, no marks, no counters of the first."""
+    world.host.shape(A, LIMITS)
+    world.host.mark("a", {"lease": "first"})
+    first = world.host.seen()[0]
+    world.host.remove(A)
+    world.host.shape(A, LIMITS)
+    second = world.host.seen()[0]
+    assert second.inode != first.inode
+    assert second.marks == {}
+
+
+def test_a_removed_agent_is_not_told_of_again(world):
+    """What comes after under the same name starts from nothing."""
+    for _ in range(3):
+        world.agent("a", HOG)
+        assert world.until_told(OutOfMemory, agent_id="a").kills == 1
+        world.until_told(Emptied, agent_id="a")
+        world.host.remove(A)
+        world.bench.notices.clear()
+
+
+def test_a_tool_call_that_runs_out_of_memory_dies_alone(world):
+    """Its agent, a second call and the neighbour live."""
+    main, innocent = world.agent("a", Demand(memory_bytes=8 * MIB)), world.agent("b")
+    calls = [call_cell("a", number) for number in (1, 2)]
+    for call in calls:
+        world.host.shape(call, Limits(memory_bytes=24 * MIB, pids=8, oom_group=True))
+        world.host.watch(call)
+    hog, other = world.run(calls[0], HOG), world.run(calls[1], Demand())
+    assert world.until_told(OutOfMemory, agent_id="a", part="call-1").kills >= 1
+    world.until_told(Emptied, agent_id="a", part="call-1")
+    assert not world.bench.lives(hog)
+    assert all(world.bench.lives(pid) for pid in (main, other, innocent))
+    assert world.host.remove(calls[0]).oom_kills >= 1
+    assert world.host.remove(calls[1]).oom_kills == 0
+    assert not list(world.told(Emptied, agent_id="a", part=""))
+
+
+def test_a_call_that_must_die_whole_does_where_the_host_can(world):
+    """oom_group takes the call's idle children along; the agent lives."""
+    if not world.host.capabilities.can_kill_whole_call:
+        pytest.skip("this kernel kills one process of a call; the officer sweeps the rest")
+    main, call = world.agent("a"), call_cell("a", 1)
+    world.host.shape(call, Limits(memory_bytes=24 * MIB, pids=8, oom_group=True))
+    world.host.watch(call)
+    world.run(call, Demand(memory_bytes=512 * MIB, children=3))
+    world.until_told(Emptied, agent_id="a", part="call-1")
+    assert world.bench.lives(main)
+
+
+def test_a_call_is_within_its_agent(world):
+    """It counts for the agent, carries its own limits, and is killed alone."""
+    main, call = world.agent("a"), call_cell("a", 7)
+    limits = Limits(memory_bytes=24 * MIB, pids=8)
+    assert world.host.shape(call, limits) == limits
+    world.host.watch(call)
+    pid = world.run(call, Demand())
+    assert world.host.agent_of(pid) == "a"
+    assert {main, pid} <= set(world.host.pids(A))
+    assert world.host.pids(call) == [pid]
+    assert world.reading(call).pids == 1
+    world.host.kill(call)
+    world.until_told(Emptied, agent_id="a", part="call-7")
+    assert world.bench.lives(main)
+
+
+def test_a_call_of_no_agent_is_refused(world):
+    """There is nothing to make it in."""
+    with pytest.raises(HostError):
+        world.host.shape(call_cell("nobody", 1), LIMITS)
+
+
+def test_removing_an_agent_removes_its_calls(world):
+    """With everything in them."""
+    world.agent("a")
+    call = call_cell("a", 1)
+    world.host.shape(call, LIMITS)
+    pid = world.run(call, Demand())
+    world.host.remove(A)
+    assert world.host.seen() == []
+    assert not world.bench.lives(pid)
+
+
+def test_a_new_officer_finds_everything(world):
+    """Limits, marks, calls, who lives, what is frozen, and which process is the command."""
+    limits = Limits(memory_bytes=48 * MIB, pids=20, cpu_millicores=500, cpu_weight=50)
+    pid = world.agent("a", limits=limits)
+    call = call_cell("a", 4)
+    world.host.shape(call, Limits(memory_bytes=24 * MIB, pids=8))
+    world.host.mark("a", {"lease": "l-1", "freeze.user": "yes"})
+    world.host.freeze("a")
+    world.bench.until(lambda: world.reading(A).frozen, "a is frozen")
+    world.host.shape(B, LIMITS)
+    before = world.host.seen()
+    world.bench.reopen()
+    after = world.host.seen()
+    assert after == before
+    first, second = after
+    assert first.limits == world.host.normalise(limits)
+    assert first.marks == {"lease": "l-1", "freeze.user": "yes"}
+    assert (first.main_pid, first.populated, first.frozen, first.whole) == (pid, True, True, True)
+    assert [(seen.call, seen.populated) for seen in first.calls] == [(4, False)]
+    assert (second.main_pid, second.populated, second.frozen, second.whole) == (None, False, False, True)
+
+
+def test_a_new_officer_is_told_what_happens_from_then_on(world):
+    """It watches, and hears of the command's end and of the emptiness."""
+    world.agent("a")
+    world.bench.reopen()
+    world.host.watch(A)
+    world.host.kill(A)
+    world.until_told(MainGone, agent_id="a")
+    world.until_told(Emptied, agent_id="a", part="")
+
+
+def test_the_end_of_a_command_before_the_restart_is_not_forgotten(world):
+    """Its process is no main process any more, whoever has its number."""
+    pid = world.agent("a", Demand(children=1))
+    world.bench.until(lambda: world.reading(A).pids == 2, "it has forked")
+    world.bench.kill_process(pid)
+    world.until_told(MainGone, agent_id="a")
+    world.bench.reopen()
+    seen = world.host.seen()[0]
+    assert seen.populated
+    assert seen.main_pid is None
+
+
+def test_marks_are_set_replaced_and_taken_away(world):
+    """An empty value removes one, also one that is not there."""
+    world.host.shape(A, LIMITS)
+    world.host.mark("a", {"one": "1", "two": "2"})
+    world.host.mark("a", {"one": "", "two": "zwei", "three": ""})
+    assert world.host.seen()[0].marks == {"two": "zwei"}
+
+
+def test_the_machine_has_something_of_everything(world):
+    """cpu, memory, disk and pids."""
+    capacity = world.host.capacity()
+    assert set(capacity) == {"cpu", "memory", "disk", "pids"}
+    assert all(amount > 0 for amount in capacity.values())
+
+
+def test_preparing_again_changes_nothing(world):
+    """Agents stand as they stood."""
+    world.agent("a")
+    before = world.host.seen()
+    world.host.prepare(CEILING)
+    assert world.host.seen() == before
+
+
+def test_a_tree_with_agents_is_not_dismantled(world):
+    """It says no, and everything stands."""
+    pid = world.agent("a")
+    assert not world.host.dismantle()
+    assert world.host.seen()[0].populated
+    assert world.bench.lives(pid)
+
+
+def test_every_dimension_says_how_it_is_kept(world):
+    """memory, pids and cpu of an agent; a call has no cpu of its own."""
+    limits = Limits(memory_bytes=48 * MIB, pids=20, cpu_millicores=500)
+    kept = {kept.resource: kept for kept in world.host.kept(A, limits)}
+    assert set(kept) == {"memory", "pids", "cpu"}
+    assert all(one.how == "enforced" and one.files for one in kept.values())
+    assert {kept.resource for kept in world.host.kept(call_cell("a", 1), LIMITS)} == {"memory", "pids"}
+
+
+def test_pressure_grows_when_too_much_is_wanted(world):
+    """Totals of node and agents, in µs."""
+    before = world.host.pressure()
+    world.agent("a", Demand(cpu_millicores=8000), Limits(memory_bytes=64 * MIB, pids=16, cpu_millicores=500))
+    world.bench.until(lambda: world.host.pressure()["agents"]["cpu.some"] > before["agents"]["cpu.some"] + 10_000, "a stall shows")
+    assert world.host.pressure()["node"].keys() >= {"cpu.some", "memory.some"}
+
+
+def test_a_keeper_that_is_gone_is_ignored(world):
+    """It may end at any time."""
+    world.host.keep(4_000_000)
