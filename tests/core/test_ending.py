@@ -240,3 +240,16 @@ def test_what_the_kernel_counted_last_is_told():
     ]
     fleet.do(*batch)
     assert "its limit is 1 GiB" in fleet.last(ticket)["sentence"]
+
+
+def test_a_child_that_cannot_be_placed_hears_why_and_nothing_is_left():
+    """The kernel refused the join: the child leaves at once instead of waiting for its go."""
+    fleet = Fleet()
+    run = fleet.ask("a")
+    fleet.refuse("place", "No space left on device")
+    child = fleet.ticket()
+    fleet.do(events.PlaceAsked(ticket=child, peer=ALICE, agent_id="a", part="main", key="key-of-a"))
+    assert "No space left on device" in fleet.refusals[child].message
+    assert fleet.life("a") == "gone"
+    assert fleet.last(run)["end"] == "failed"
+    assert fleet.state.tickets == {}

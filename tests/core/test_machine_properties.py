@@ -12,7 +12,7 @@ from bursar.model.agents import Life, QosClass, Spec
 from bursar.model.policy import NodePolicy, Policy, QueuePolicy
 from tests.core.fleet import ALICE, BOB, GIB, MIB, ROOT, Fleet, Peer
 
-NAMES = [f"a{number}" for number in range(6)]
+NAMES = [f"a{number}" for number in range(3)]
 POLICY = Policy(node=NodePolicy(reserve={}, reserve_share=0.0, slots={"browser": 3}), queue=QueuePolicy(length=4))
 
 names = some.sampled_from(NAMES)

@@ -71,6 +71,7 @@ def call_returned(state: State, event: CallReturned, now_s: float) -> Iterator[A
         yield Answer(because=Because("the call is gone with its agent"), ticket=event.ticket, body={"agent": event.agent_id, "call": event.call, "sentence": None}, done=True)
         return
     call.returned, call.status, call.answer_to = True, event.status, event.ticket
+    state.tickets[event.ticket] = ("returned", agent.id)
     state.dirty.add(agent.id)
 
 

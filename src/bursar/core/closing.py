@@ -52,6 +52,7 @@ def stop_now(state: State, agent: Agent, end: End, because: Because, now_s: floa
         yield from withdraw(state, agent, end, because, now_s)
     elif agent.life is not Life.STOPPING:
         for placing in agent.placing:
+            state.tickets.pop(placing.ticket, None)
             yield Refuse(because=because, ticket=placing.ticket, code="refused", message=f"{agent.id}: {because}")
         agent.placing.clear()
         yield from step(state, agent, Life.STOPPING, because, now_s)
@@ -100,14 +101,22 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     for ticket in ([agent.ticket] if agent.ticket is not None else []) + agent.waiters:
         state.tickets.pop(ticket, None)
         yield Answer(because=because, ticket=ticket, body=ended_line(ended), done=True)
-    for ticket in agent.resizers:
-        state.tickets.pop(ticket, None)
-        yield Refuse(because=because, ticket=ticket, code="refused", message=f"resize {agent.id}: it ended before the kernel had its new limits")
+    yield from _hang_up(state, agent, because)
     parent = state.live(agent.spec.parent) if agent.spec.parent is not None else None
     if parent is not None and parent.life is Life.STOPPING:
         yield from finish(state, parent, now_s)
     if state.stopping and not any(True for _ in state.running()):
         yield Shutdown(because=Because("the last agent ended"))
+
+
+def _hang_up(state: State, agent: Agent, because: Because) -> Iterator[Action]:
+    """Whoever waits for anything but the agent's end waits for nothing any more."""
+    tickets = [placing.ticket for placing in agent.placing] + list(agent.going.values()) + agent.resizers
+    for call in agent.calls.values():
+        tickets += [ticket for ticket in (call.ticket, call.answer_to) if ticket is not None]
+    for ticket in tickets:
+        if state.tickets.pop(ticket, None) is not None or ticket in agent.resizers:
+            yield Refuse(because=because, ticket=ticket, code="refused", message=f"{agent.id} ended before this was done: {because}")
 
 
 def _remember(state: State, agent_id: str, ended: Ended) -> Iterator[Action]:

@@ -79,6 +79,7 @@ def ticket_closed(state: State, event: TicketClosed, now_s: float) -> Iterator[A
             agent.waiters.remove(event.ticket)
         case "place":
             agent.placing = [placing for placing in agent.placing if placing.ticket != event.ticket]
+            agent.going = {part: ticket for part, ticket in agent.going.items() if ticket != event.ticket}
         case "resize" if event.ticket in agent.resizers:
             agent.resizers.remove(event.ticket)
         case "call":

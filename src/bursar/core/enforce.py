@@ -103,6 +103,7 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
             continue
         agent.placing.remove(placing)
         agent.pending.add(f"place {placing.part}")
+        agent.going[placing.part] = placing.ticket
         score = agent.oom_score_adj if placing.part == MAIN else call_score(agent)
         yield Place(
             because=Because("the caller's child asked for itself"),

@@ -72,6 +72,7 @@ def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
     if agent is None:
         return
     agent.pending.discard(f"place {event.part}")
+    agent.going.pop(event.part, None)
     agent.populated = True
     state.dirty.add(agent.id)
     yield Answer(because=Because("placed and checked"), ticket=event.ticket, body={"event": "go"}, done=True)
@@ -150,6 +151,10 @@ def _call_failed(state: State, agent: Agent, event: Failed) -> Iterator[Action]:
 
 def _place_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
     agent.pending.discard(f"place {event.part}")
+    ticket = agent.going.pop(event.part, None)
+    if ticket is not None:
+        state.tickets.pop(ticket, None)
+        yield Refuse(because=Because("not placed", event.reason), ticket=ticket, code="failed", message=f"{agent.id}: its process could not be placed: {event.reason}")
     if event.part == MAIN:
         agent.populated = True
         yield from stop_now(state, agent, End.FAILED, Because("its process could not be placed", event.reason), now_s)

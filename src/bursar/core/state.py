@@ -69,6 +69,8 @@ class Agent:
     """Told to be, by the last outcome."""
     restraints: dict[RestraintBy, Restraint] = field(default_factory=dict)
     placing: list[Placing] = field(default_factory=list)
+    going: dict[str, int] = field(default_factory=dict)
+    """By part: the ticket of the child that is being placed there."""
     main_pid: int | None = None
     calls: dict[int, Call] = field(default_factory=dict)
     reading: Reading | None = None
