@@ -18,6 +18,9 @@ OOM_SCORE_MOST = 1000
 CALL_ABOVE_AGENT = 200
 """A tool call starts this much higher than its agent, so that it dies first of the two."""
 
+SCORES_EVERY_S = 30.0
+"""A process may raise its own oom_score_adj, or lower it as far as a privileged one set it last."""
+
 
 def limits_of(spec: Spec, lent: dict[str, int]) -> Limits:
     """The kernel limits of an agent: its lease less what its children were lent."""
@@ -79,7 +82,7 @@ def _agent(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     yield from _limits(state, agent)
     yield from _places(state, agent)
     yield from _freezer(state, agent, now_s)
-    yield from _scores(state, agent)
+    yield from _scores(state, agent, now_s)
     yield from _calls(state, agent)
 
 
@@ -143,13 +146,15 @@ def bound_s(agent: Agent, now_s: float) -> float | None:
     return max(max(until for until in untils if until is not None) - now_s, 0.0)
 
 
-def _scores(state: State, agent: Agent) -> Iterator[Action]:
+def _scores(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
+    """The victim order follows usage at once, and is written again each so often: a process may have changed its own."""
     if not agent.populated or "scores" in agent.pending:
         return
     score = oom_score_adj_of(agent.spec, agent.reading, state.ledger.allocatable["memory"])
-    if score != agent.oom_score_adj:
+    if score != agent.oom_score_adj or "scores" not in agent.due:
         agent.oom_score_adj = score
         agent.pending.add("scores")
+        state.set_timer(agent, "scores", now_s + SCORES_EVERY_S)
         yield SetOomScores(because=Because("the kernel's victim order"), action_id=state.action_id(), agent_id=agent.id, oom_score_adj=score)
 
 

@@ -74,7 +74,8 @@ def mistake_in(spec: Spec) -> str | None:
         if name in spec.limits and amount > spec.limits[name]:
             return f"request {name}={format_amount(name, amount)} is above limit {name}={format_amount(name, spec.limits[name])}; raise the limit or lower the request"
     if memory < LEAST_MEMORY_BYTES:
-        return f"limit memory={format_amount('memory', memory)} is below {format_amount('memory', LEAST_MEMORY_BYTES)}, too small for any process; write for example --limit memory=64MiB"
+        least = format_amount("memory", LEAST_MEMORY_BYTES)
+        return f"limit memory={format_amount('memory', memory)} is below {least}, too small for any process; write for example --limit memory=64MiB"
     if pids < 1:
         return f"limit pids={pids} leaves no process; write for example --limit pids=64"
     if spec.limits.get("cpu", LEAST_CPU_MILLICORES) < LEAST_CPU_MILLICORES:
@@ -90,7 +91,8 @@ def impossible(state: State, spec: Spec) -> str | None:
         left = room(state, parent) | {name: amount for name, amount in ledger.free(state.ledger, spec.parent).items() if name not in STOCKS}
         for name, amount in spec.limits.items():
             if name in left and amount > left[name]:
-                return f"limit {name}={format_amount(name, amount)} is above what agent {spec.parent} has left of its own lease, {name}={format_amount(name, left[name])}; ask for less"
+                has = f"{name}={format_amount(name, left[name])}"
+                return f"limit {name}={format_amount(name, amount)} is above what agent {spec.parent} has left of its own lease, {has}; ask for less"
         return None
     for what, amounts in (("request", spec.requests), ("limit", spec.limits)):
         for name, amount in amounts.items():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bursar.core.closing import stop_now
+from bursar.core.enforce import SCORES_EVERY_S
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Placing, State
 from bursar.model.actions import Action, Answer, Because, Refuse
@@ -86,6 +87,7 @@ def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
     if agent.life is not Life.STARTING:
         return
     agent.due.pop("start", None)
+    state.set_timer(agent, "scores", now_s + SCORES_EVERY_S)
     yield from step(state, agent, Life.RUNNING, Because("placed", f"pid {event.pid}"), now_s)
     if agent.ticket is not None:
         yield Answer(because=Because("placed"), ticket=agent.ticket, body={"event": "placed", "agent": agent.id}, done=False)

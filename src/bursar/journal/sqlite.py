@@ -29,6 +29,12 @@ CREATE INDEX IF NOT EXISTS story_of ON story (agent_id);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+_UPSERT = """
+INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET
+    life = excluded.life, spec = excluded.spec, end = excluded.end, touched = excluded.touched,
+    arrived_s = CASE WHEN agents.life = 'ended' THEN excluded.arrived_s ELSE agents.arrived_s END
+"""
+
 Line = tuple[str, str, bytes, str, str]
 """(agent_id, life, spec as JSON or empty, end, because)."""
 
@@ -112,11 +118,7 @@ class SqliteJournal:
                 self._db.execute("BEGIN IMMEDIATE")
                 for agent_id, life, spec, end, because in lines:
                     if spec:
-                        self._db.execute(
-                            "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SET life = excluded.life, spec = excluded.spec, end = excluded.end, touched = excluded.touched, "
-                            "arrived_s = CASE WHEN agents.life = 'ended' THEN excluded.arrived_s ELSE agents.arrived_s END",
-                            (agent_id, life, spec, end, now_s, self._writes),
-                        )
+                        self._db.execute(_UPSERT, (agent_id, life, spec, end, now_s, self._writes))
                     else:
                         self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
                     self._db.execute("INSERT INTO story (at_s, agent_id, line) VALUES (?, ?, ?)", (wall_s, agent_id, f"{life}: {because}"))

@@ -11,6 +11,9 @@ from bursar.errors import HostError
 
 SCRIPT = Path(__file__).with_name("guard.py")
 
+LEAVES_S = 0.5
+"""A guard that has nothing to thaw ends at once; one that has stays behind and is not waited for longer."""
+
 
 class Guard:
     """A pipe to the guard. A guard that died is started again before it is needed."""
@@ -56,6 +59,9 @@ class Guard:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def close(self) -> None:
-        """Let go of the pipe; the guard leaves when nothing is armed any more."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        """Let go of the pipe; the guard leaves when nothing is armed any more, and is waited for as long as that takes when all is calm."""
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(LEAVES_S)

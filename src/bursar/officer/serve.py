@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_COMMAND = 200
 """Characters of a command that are kept, for people."""
+SAME_MOMENT_S = 0.5
+"""A line is stored a moment after it was told; the wall clock of both may differ by this much."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -239,12 +241,15 @@ class Desk:
         return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": officer.sense.pressure}
 
     def _explain(self, agent_id: str) -> dict[str, Any] | None:
-        story = views.story(self._officer.state, agent_id)
-        if story is not None:
-            to_wall_s = time.time() - self._officer.now_s()
-            return {"agent": agent_id, "story": [f"{clock_text(at_s + to_wall_s)} {line}" for at_s, line in story]}
-        stored = list(self._officer.journal.story(agent_id))
-        return {"agent": agent_id, "story": [f"{clock_text(at_s)} {line}" for at_s, line in stored]} if stored else None
+        """The journal's lines from before this officer, then what this one remembers."""
+        officer = self._officer
+        to_wall_s = time.time() - officer.now_s()
+        known = views.story(officer.state, agent_id)
+        lived = [(at_s + to_wall_s, line) for at_s, line in known or ()]
+        ours_since_s = lived[0][0] - SAME_MOMENT_S if lived else float("inf")
+        stored = [(at_s, line) for at_s, line in officer.journal.story(agent_id) if at_s < ours_since_s]
+        story = [f"{clock_text(at_s)} {line}" for at_s, line in stored + lived]
+        return {"agent": agent_id, "story": story} if story else None
 
     def _logs(self, agent_id: str) -> dict[str, Any] | None:
         spec = self._officer.spec_of(agent_id)

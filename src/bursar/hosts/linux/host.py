@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
-from bursar.hosts.linux.mounts import UNIFIED, Mount
+from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.read.cgroupfiles import parse_events
 from bursar.hosts.linux.read.psi import RESOURCES, read_psi
 from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
@@ -59,6 +59,7 @@ class LinuxHost(ABC):
         self._files = self.FILES
         self._kept_open: dict[Cell, dict[str, int]] = {}
         self._pressure: dict[str, dict[str, int]] | None = None
+        self._came_from: list[str] = []
 
     # --- what differs between back ends
 
@@ -121,6 +122,7 @@ class LinuxHost(ABC):
         """Remove the tree if no agent and nobody else stands in it; says whether it is gone."""
         if self._tree.agents():
             return False
+        self._unshelter()
         self._close_pressure()
         self._leave_shelter()
         return self._tree.unmake_root()
@@ -175,7 +177,14 @@ class LinuxHost(ABC):
 
     def shelter(self) -> None:
         """Move our own process into officer/, so that no agent's limit is ours and no agent's end ends us."""
+        bases = read_bases()
+        self._came_from = [bases[hierarchy].directory for hierarchy in self.record if hierarchy in bases]
         self._tree.move(os.getpid(), "officer")
+
+    def _unshelter(self) -> None:
+        """Go back to where we came from, if that is still there: a tree with us in it could not be removed."""
+        for directory in self._came_from:
+            files.put(f"{directory}/cgroup.procs", str(os.getpid()))
 
     def set_oom_scores(self, cell: Cell, score: int) -> None:
         """oom_score_adj of every process in the cell, *score* above our own; where lowering is refused the old one stands."""
