@@ -29,7 +29,7 @@ check: lint ## lint, and the tests that need neither kernel nor patience: less t
 bench: venv ## measure what docs and README claim; prints a table, needs a quiet machine
 	@$(BIN)/python -m benchmarks
 
-soak: venv ## the long tests: hours of starts, deaths and restarts under load
+soak: venv ## the long tests, those marked slow
 	@$(BIN)/pytest -q -m slow --timeout 3600
 
 format: venv ## let ruff write the house's format

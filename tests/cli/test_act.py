@@ -44,8 +44,8 @@ def test_a_mistake_is_one_line_and_nothing_is_asked(bursar, officer, words, sent
 
 def test_freeze_is_bounded_when_asked(bursar, officer):
     """--for becomes seconds; without it the freeze stands until thawed."""
-    officer.answers["freeze"] = {"agent": "w1", "restraints": ["frozen by user"]}
-    assert bursar("freeze", "w1", "--for", "500ms") == (0, "w1: frozen by user\n", "")
+    officer.answers["freeze"] = {"agent": "w1", "restraints": [{"by": "user", "because": "frozen by uid 0 for 0.5 s", "until_s": 7.5}]}
+    assert bursar("freeze", "w1", "--for", "500ms") == (0, "w1: frozen by uid 0 for 0.5 s\n", "")
     assert officer.asked("freeze") == {"agent": "w1", "for_s": 0.5}
     bursar("freeze", "w1")
     assert officer.asked("freeze") == {"agent": "w1"}
@@ -90,3 +90,9 @@ def test_without_an_officer_the_exit_code_is_4(bursar, words):
     assert err.startswith("bursar: error: no officer answers at ")
     assert "`bursar up`" in err
     assert err.count("\n") == 1
+
+
+def test_an_answer_of_another_version_is_one_line(bursar, officer):
+    """A field that we expect and the officer does not send."""
+    officer.answers["thaw"] = {"agent": "w1"}
+    assert bursar("thaw", "w1") == (1, "", "bursar: error: the officer's answer has no 'restraints'; is it of another version? `bursar doctor` tells both\n")

@@ -57,7 +57,7 @@ def _print_restraints(answer: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    restraints = ", ".join(map(on_one_line, answer["restraints"]))
+    restraints = ", ".join(on_one_line(restraint["because"] or f"frozen by {restraint['by']}") for restraint in answer["restraints"])
     print(f"{on_one_line(answer['agent'])}: {restraints or 'runs'}")
 
 

@@ -13,7 +13,7 @@ import typer
 
 from bursar.cli.diagnosis import diagnose, print_diagnosis
 from bursar.cli.endings import say
-from bursar.cli.question import Json, ask, print_json
+from bursar.cli.question import Answer, Json, ask, print_json
 from bursar.errors import BursarError, NoOfficer, Refused
 from bursar.wire.client import Connection
 from bursar.wire.configuration import configuration_file, read_policy
@@ -91,7 +91,7 @@ def down(stop_agents: Annotated[bool, typer.Option("--stop-agents", help="End ev
     """
     connection = Connection(socket_path(), STOP_ALL_S)
     try:
-        answer = dict(connection.ask("down", stop_agents=stop_agents))
+        answer = Answer(connection.ask("down", stop_agents=stop_agents))
         _await_end(connection)
     finally:
         connection.close()
@@ -129,7 +129,7 @@ def reload(config: Config = "", as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine can hold agents to, and what is missing.
+    """Say what this machine can enforce, and what is missing.
 
     For what is missing it prints the command that would repair it. Works with and without an officer; the exit code is 3
     when agents cannot be contained here.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bursar.errors import BursarError
 from bursar.wire.client import ANSWER_S, Connection
 from bursar.wire.places import socket_path
 
@@ -15,12 +16,19 @@ Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Name of the agent, 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def ask(verb: str, timeout_s: float | None = None, **fields: object) -> dict[str, Any]:
+class Answer(dict[str, Any]):
+    """What the officer said; a field that is not there is its fault and gets a line, not a traceback."""
+
+    def __missing__(self, field: str) -> Any:
+        raise BursarError(f"the officer's answer has no {field!r}; is it of another version? `bursar doctor` tells both")
+
+
+def ask(verb: str, timeout_s: float | None = None, **fields: object) -> Answer:
     """The officer's answer to *verb*; fields that are None are left out. Raises what its error is, and NoOfficer."""
     connection = Connection(socket_path(), ANSWER_S if timeout_s is None else timeout_s)
     try:
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        return dict(connection.ask(verb, **given))
+        return Answer(connection.ask(verb, **given))
     finally:
         connection.close()
 

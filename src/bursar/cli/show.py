@@ -9,7 +9,7 @@ import typer
 
 from bursar.cli.endings import NOT_STARTED, failed, say
 from bursar.cli.follow import follow, read_log
-from bursar.cli.question import Agent, Json, ask, on_one_line, print_json
+from bursar.cli.question import Agent, Answer, Json, ask, on_one_line, print_json
 from bursar.cli.tables import NOTHING, in_words, print_facts, print_table
 from bursar.errors import BursarError, NoOfficer
 from bursar.units import format_bytes, format_millicores
@@ -121,14 +121,14 @@ def wait(agent: Agent, as_json: Json = False) -> None:
     raise typer.Exit(_exit_code(agent, answer.get("status")))
 
 
-def _end_of(agent: str) -> dict[str, Any]:
+def _end_of(agent: str) -> Answer:
     """The answer to `wait`, over the death of an officer that comes back."""
     connection = Connection(socket_path())
     deadline_s: float | None = None
     while True:
         try:
             connection.set_timeout(0)
-            return dict(connection.ask("wait", agent=agent))
+            return Answer(connection.ask("wait", agent=agent))
         except NoOfficer:
             deadline_s = time.monotonic() + RETURN_S
         finally:

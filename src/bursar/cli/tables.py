@@ -9,6 +9,8 @@ from bursar.model.resources import STOCKS, format_amount, format_amounts
 from bursar.units import format_bytes
 
 NOTHING = "-"
+VECTORS = frozenset({"capacity", "allocatable", "held", "requests", "limits", "lent", "shortage"})
+"""Facts that hold amounts by resource."""
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -47,19 +49,19 @@ def _lines(prefix: str, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for name, value in facts.items():
         shown = on_one_line(f"{prefix}{name}")
-        if isinstance(value, Mapping) and value and not _is_vector(value):
+        if isinstance(value, Mapping) and value and name not in VECTORS:
             found += _lines(f"{prefix}{name}.", value)
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             found += [line for number, item in enumerate(value, 1) for line in _lines(f"{prefix}{name}.{number}.", item)]
         else:
-            found.append((shown, in_words(name, value)))
+            found.append((shown, "unknown" if value is None and prefix.startswith("reading.") else in_words(name, value)))
     return found
 
 
 def in_words(name: str, value: object) -> str:
-    """One value for people: unknown is said, bytes have a suffix, vectors their units."""
+    """One value for people: bytes have a suffix, vectors their units, none is a dash."""
     if value is None:
-        return "unknown" if name.endswith(("_bytes", "_us", "pids", "status")) else NOTHING
+        return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name.endswith("_bytes"):
@@ -71,7 +73,3 @@ def in_words(name: str, value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(on_one_line, value)) or NOTHING
     return on_one_line(value) or NOTHING
-
-
-def _is_vector(value: Mapping[str, Any]) -> bool:
-    return value.keys() & STOCKS.keys() != set() and all(isinstance(amount, int) for amount in value.values())
