@@ -9,13 +9,13 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import admission, calling, ending, observing, recovery, resizing, restraining, starting
+from bursar.core import admission, calling, configuring, ending, observing, recovery, resizing, restraining, starting
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
 from bursar.core.state import State
 from bursar.model import events
-from bursar.model.actions import Action, Answer, Because
+from bursar.model.actions import Action
 from bursar.model.events import Event
 from bursar.model.kernel import Capabilities
 from bursar.model.policy import Policy
@@ -31,16 +31,6 @@ def removed(state: State, event: events.Removed, now_s: float) -> Iterator[Actio
         yield from calling.call_removed(state, agent, event, now_s)
     else:
         yield from ending.removed(state, event, now_s)
-
-
-def reconfigured(state: State, event: events.Reconfigured, now_s: float) -> Iterator[Action]:
-    """A whole, checked policy takes the place of the old one; leases that stand are kept."""
-    books = open_ledger(event.policy, state.ledger.capacity)
-    state.ledger.allocatable = books.allocatable
-    state.policy = event.policy
-    state.unsettled_queue = True
-    if event.ticket is not None:
-        yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"allocatable": books.allocatable}, done=True)
 
 
 def ticked(state: State, event: events.Tick, now_s: float) -> Iterator[Action]:
@@ -64,7 +54,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.CallAsked: calling.call_asked,
     events.CallReturned: calling.call_returned,
     events.CallSeen: calling.call_seen,
-    events.Reconfigured: reconfigured,
+    events.Reconfigured: configuring.reconfigured,
     events.ShutdownAsked: ending.shutdown_asked,
     events.Read: observing.read,
     events.OutOfMemory: calling.out_of_memory,
@@ -83,7 +73,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
 
 def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0, runtime: str = "", socket: str = "") -> State:
     """An empty fleet on a node of *capacity*. Raises BadInput when the policy's amounts cannot be read."""
-    return State(policy=policy, capabilities=capabilities, ledger=open_ledger(policy, capacity), officer_uid=officer_uid, runtime=runtime, socket=socket)
+    return State(policy=policy, capabilities=capabilities, measured=dict(capacity), ledger=open_ledger(policy, capacity), officer_uid=officer_uid, runtime=runtime, socket=socket)
 
 
 def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:

@@ -5,7 +5,7 @@ import msgspec
 from bursar.core import ledger
 from bursar.core.lending import room
 from bursar.core.state import State
-from bursar.model.agents import QosClass, Spec
+from bursar.model.agents import QosClass, Sharing, Spec
 from bursar.model.resources import STOCKS, format_amount, format_amounts, parse_amount
 
 LEAST_MEMORY_BYTES = 4 * 2**20
@@ -70,6 +70,8 @@ def mistake_in(spec: Spec) -> str | None:
         return "qos=guaranteed needs --request with cpu and memory, for example --request cpu=1,memory=1GiB"
     if spec.qos is QosClass.BEST_EFFORT and any(spec.requests.get(name) for name in ("cpu", "memory")):
         return f"qos=best-effort takes no request of cpu or memory, got {format_amounts(spec.requests)}; use --qos burstable"
+    if spec.sharing is not Sharing.SHARED:
+        return f"sharing={spec.sharing} is not available in this version, which dedicates no cores and takes nothing back; use --sharing shared"
     for name, amount in spec.requests.items():
         if name in spec.limits and amount > spec.limits[name]:
             return f"request {name}={format_amount(name, amount)} is above limit {name}={format_amount(name, spec.limits[name])}; raise the limit or lower the request"

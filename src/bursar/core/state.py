@@ -135,6 +135,8 @@ class State:
     policy: Policy
     capabilities: Capabilities
     ledger: Ledger
+    measured: dict[str, int] = field(default_factory=dict)
+    """What the machine has, before any policy."""
     agents: dict[str, Agent] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     """Agents in the queue, in the order of `core.queue`."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from bursar.model.kernel import Limits
+from bursar.model.policy import Policy
 
 
 class Because(msgspec.Struct, frozen=True):
@@ -150,6 +151,13 @@ class Watch(Action, frozen=True, kw_only=True):
 
     agent_id: str
     period_s: float | None
+
+
+class Apply(Action, frozen=True, kw_only=True):
+    """A new policy is in force: periods, bounds, groups and the ceiling of all agents follow."""
+
+    policy: Policy
+    ceiling: Limits
 
 
 class Shutdown(Action, frozen=True, kw_only=True):

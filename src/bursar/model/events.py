@@ -164,7 +164,7 @@ class CallReturned(Event, frozen=True, kw_only=True):
 class Reconfigured(Event, frozen=True, kw_only=True):
     """A whole, checked policy takes the place of the old one."""
 
-    ticket: int | None
+    ticket: int
     policy: Policy
 
 

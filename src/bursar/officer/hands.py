@@ -4,6 +4,7 @@ At once in the loop: freeze, thaw, kill, signal, marks. In lanes: whatever may w
 agent comes back as exactly one outcome; what the kernel refuses comes back as `Failed` with its words.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -11,7 +12,7 @@ from bursar.errors import BursarError, Busy
 from bursar.model import actions, events
 from bursar.model.actions import Effect
 from bursar.model.events import Event
-from bursar.model.kernel import MAIN, Cell
+from bursar.model.kernel import MAIN, Cell, Limits
 from bursar.officer.guarding import Guard
 from bursar.officer.lanes import Lane
 from bursar.officer.outputs import Outputs
@@ -19,6 +20,8 @@ from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
 from bursar.officer.tickets import Tickets
 from bursar.seams import Host
+
+log = logging.getLogger("bursar.officer")
 
 Deliver = Callable[[list[Event]], None]
 
@@ -31,6 +34,8 @@ class Hands:
         self._deliver = deliver
         self._recorder, self._outputs, self._guard, self._tickets, self._sense = recorder, outputs, guard, tickets, sense
         self._leave = leave
+        self.ceiling = "ok"
+        """Whether the ceiling of all agents is what the policy says."""
         self._placer: Lane[Event] = Lane("placer", deliver)
         self._slow: Lane[Event] = Lane("slow", deliver)
 
@@ -163,6 +168,20 @@ class Hands:
     def watch(self, action: actions.Watch) -> None:
         """From now on (or no longer) read this agent."""
         self._sense.watch(action.agent_id, action.period_s)
+
+    def apply(self, action: actions.Apply) -> None:
+        """Periods and bounds at once; the ceiling in the slow lane, as lowering it may have to wait."""
+        self._sense.node_s, self._sense.agent_s = action.policy.sense.node_s, action.policy.sense.agent_s
+        self._outputs.bound(action.policy)
+        self._slow.submit(partial(self._raise_ceiling, action.ceiling))
+
+    def _raise_ceiling(self, ceiling: Limits) -> None:
+        try:
+            self._host.prepare(ceiling)
+            self.ceiling = "ok"
+        except BursarError as problem:
+            self.ceiling = f"not in force: {problem}"
+            log.warning("ceiling not written reason=%s", problem)
 
     def shutdown(self) -> None:
         """Leave the loop once everything said so far has left."""

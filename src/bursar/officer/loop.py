@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from bursar.core import machine
+from bursar.core.configuring import ceiling_of
 from bursar.core.state import State, next_due_s
 from bursar.errors import BursarError, HostError, InvalidPolicy
 from bursar.model import events
 from bursar.model.agents import Spec
 from bursar.model.events import Event
-from bursar.model.kernel import Cell, Limits
+from bursar.model.kernel import Cell
 from bursar.model.policy import Policy
-from bursar.model.resources import STOCKS, parse_amount
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
 from bursar.officer.keepers import Keepers
@@ -68,7 +68,7 @@ class Officer:
         self._open()
         loop = asyncio.get_running_loop()
         server = LineServer(self.socket, on_lines=self.desk.on_lines, on_closed=self.desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
-        self.host.prepare(self._ceiling())
+        self.host.prepare(ceiling_of(self.state.ledger))
         self.host.shelter()
         self._recover()
         loop.add_reader(self.host.fileno(), self._notices)
@@ -84,11 +84,7 @@ class Officer:
         policy = self.policy
         self.tickets = Tickets()
         self.recorder = Recorder(self.journal)
-        amounts = {name: parse_amount(STOCKS["memory"], text, name) for name, text in (("most", policy.logs.most), ("keep", policy.logs.keep))}
-        call_memory = None if policy.calls.memory is None else parse_amount(STOCKS["memory"], policy.calls.memory, "calls.memory")
-        self.outputs = Outputs(
-            self.runtime, most_bytes=amounts["most"], keep_bytes=amounts["keep"], calls_at_once=policy.calls.at_once, call_pids=policy.calls.pids, call_memory_bytes=call_memory
-        )
+        self.outputs = Outputs(self.runtime, policy)
         self.guard = Guard()
         self.keepers = Keepers(self.outputs, self.deliver)
         self.sense = Sense(self.host, self.deliver, node_s=policy.sense.node_s, agent_s=policy.sense.agent_s, each_round=self._trim_logs)
@@ -148,11 +144,6 @@ class Officer:
         leased, queued, counter = self.journal.load()
         return events.Seen(agents=tuple(self.host.seen()), leased=tuple(leased), queued=tuple(queued), counter=counter)
 
-    def _ceiling(self) -> Limits:
-        """Of all agents together: what is allocatable, so that the machine's own part is never theirs."""
-        allocatable = self.state.ledger.allocatable
-        return Limits(memory_bytes=allocatable["memory"], pids=allocatable["pids"], memory_min_bytes=allocatable["memory"])
-
     def _notices(self) -> None:
         noticed = self.host.notices()
         if noticed:
@@ -188,8 +179,9 @@ class Officer:
 
     def condition(self) -> dict[str, Any]:
         """How the officer itself is."""
-        lost = getattr(self.journal, "lost", None)
-        return {"officer": {"pid": self.pid, "guard": self.guard.pid, "journal": self.recorder.failing or lost or "ok", "socket": str(self.socket), "runtime": str(self.runtime)}}
+        journal = self.recorder.failing or getattr(self.journal, "lost", None) or "ok"
+        places = {"socket": str(self.socket), "runtime": str(self.runtime)}
+        return {"officer": {"pid": self.pid, "guard": self.guard.pid, "journal": journal, "ceiling": self.hands.ceiling} | places}
 
     def leave(self) -> None:
         """End `run` once what was said has left. Agents live on."""

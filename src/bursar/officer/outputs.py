@@ -11,6 +11,8 @@ from pathlib import Path
 from bursar.errors import HostError
 from bursar.model.agents import Spec
 from bursar.model.kernel import Limits
+from bursar.model.policy import Policy
+from bursar.model.resources import STOCKS, parse_amount
 
 COLLAPSE_RANGE, PUNCH_HOLE_KEEP_SIZE = 0x08, 0x03
 """fallocate(2)."""
@@ -21,15 +23,22 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 class Outputs:
     """logs/, status/ and envelopes/ below the runtime directory."""
 
-    def __init__(self, runtime: Path, *, most_bytes: int, keep_bytes: int, calls_at_once: int, call_pids: int, call_memory_bytes: int | None) -> None:
+    def __init__(self, runtime: Path, policy: Policy) -> None:
         self._logs, self._statuses, self._envelopes = runtime / "logs", runtime / "status", runtime / "envelopes"
-        self.most_bytes, self.keep_bytes = most_bytes, keep_bytes
-        self.calls_at_once, self.call_pids, self.call_memory_bytes = calls_at_once, call_pids, call_memory_bytes
         self.trimmed: dict[str, int] = {}
         """By agent: bytes taken off the front of its log so far."""
         self._holes: dict[str, int] = {}
         for directory in (self._logs, self._statuses, self._envelopes):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.bound(policy)
+
+    def bound(self, policy: Policy) -> None:
+        """Take bounds of logs and envelopes from *policy*."""
+        memory = STOCKS["memory"]
+        self.most_bytes = parse_amount(memory, policy.logs.most, "logs.most")
+        self.keep_bytes = parse_amount(memory, policy.logs.keep, "logs.keep")
+        self.calls_at_once, self.call_pids = policy.calls.at_once, policy.calls.pids
+        self.call_memory_bytes = None if policy.calls.memory is None else parse_amount(memory, policy.calls.memory, "calls.memory")
 
     def open(self, agent_id: str, uid: int) -> None:
         """Fresh log and status files that only *uid* may read and write."""

@@ -25,6 +25,7 @@ Performed = (
     | actions.Refuse
     | actions.Record
     | actions.Watch
+    | actions.Apply
     | actions.Shutdown
 )
 
@@ -62,6 +63,8 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.record(action)
         case actions.Watch():
             hands.watch(action)
+        case actions.Apply():
+            hands.apply(action)
         case actions.Shutdown():
             hands.shutdown()
         case _:

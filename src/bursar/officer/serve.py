@@ -30,6 +30,8 @@ MOST_COMMAND = 200
 """Characters of a command that are kept, for people."""
 SAME_MOMENT_S = 0.5
 """A line is stored a moment after it was told; the wall clock of both may differ by this much."""
+ENFORCED = frozenset({"cpu", "memory", "pids"})
+"""Dimensions for which the host names kernel files; all others are counted here and nowhere else."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -236,7 +238,8 @@ class Desk:
         if found is None or agent is None or agent.wanted is None:
             return found
         kept = [msgspec.to_builtins(one) for one in officer.host.kept(Cell(agent_id), agent.wanted)]
-        recorded = [{"resource": name, "how": "recorded", "files": []} for name in agent.spec.requests if name not in ("cpu", "memory", "pids")]
+        named = sorted(agent.spec.requests.keys() | agent.spec.limits.keys())
+        recorded = [{"resource": name, "how": "recorded", "files": []} for name in named if name not in ENFORCED]
         cells = {"main": officer.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": officer.host.pids(call_cell(agent_id, number)) for number in agent.calls}
         return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": officer.sense.pressure}
 

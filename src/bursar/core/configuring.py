@@ -1,0 +1,31 @@
+"""This is about a new policy while agents run: taken whole, or refused whole."""
+
+from collections.abc import Iterator
+
+from bursar.core.ledger import open_ledger
+from bursar.core.state import Ledger, State
+from bursar.model.actions import Action, Answer, Apply, Because, Refuse
+from bursar.model.events import Reconfigured
+from bursar.model.kernel import Limits
+from bursar.model.resources import format_amount
+
+
+def reconfigured(state: State, event: Reconfigured, now_s: float) -> Iterator[Action]:
+    """A checked policy takes the place of the old one, unless leases that stand would not fit into it."""
+    books = open_ledger(event.policy, state.measured)
+    for name, held in state.ledger.total.items():
+        if held > books.allocatable.get(name, 0):
+            least = f"{name}: {format_amount(name, held)} are held, the new policy has {format_amount(name, books.allocatable.get(name, 0))} for agents"
+            yield Refuse(because=Because("leases would not fit"), ticket=event.ticket, code="refused", message=f"reload: {least}; end agents first")
+            return
+    state.ledger.capacity, state.ledger.allocatable = books.capacity, books.allocatable
+    state.policy = event.policy
+    state.unsettled_queue = True
+    yield Apply(because=Because("reloaded"), policy=event.policy, ceiling=ceiling_of(books))
+    yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"allocatable": books.allocatable}, done=True)
+
+
+def ceiling_of(books: Ledger) -> Limits:
+    """Of all agents together: what is allocatable, so that the machine's own part is never theirs."""
+    memory = books.allocatable["memory"]
+    return Limits(memory_bytes=memory, pids=books.allocatable["pids"], memory_min_bytes=memory)
