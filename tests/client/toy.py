@@ -35,6 +35,9 @@ class Toy:
         self.gate = threading.Event()
         """Requests stay in the queue until it is set."""
         self.gate.set()
+        self.go = threading.Event()
+        """Children wait for *go* until it is set."""
+        self.go.set()
         self.sentence: str | None = None
         self.hung_up = 0
         self._listener: socket.socket | None = None
@@ -60,6 +63,7 @@ class Toy:
             file.close()
         self._listener, self._open = None, []
         self.gate.set()
+        self.go.set()
         for thread in self._threads:
             thread.join(5)
         self._threads = []
@@ -125,11 +129,12 @@ class Toy:
             self.gate.wait(20)
             say(event="granted", agent=agent, summary="burstable, memory 256 MiB to 1 GiB, pids ≤ 1024", env={GRANT_ENVIRONMENT: agent}, **self._files(message, agent))
             if message.get("mode") == "detached":
-                self.wait_for("place")
+                self.until(lambda: self._listener is None or bool(self.of("place")))
                 say(event="placed", agent=agent)
         elif verb == "call":
             say(event="granted", agent=agent, call=3, part="call-3", summary="memory ≤ 1 GiB", env={})
         elif verb == "place":
+            self.go.wait(20)
             say(event="go")
         elif verb == "hello":
             say(ok={"version": "0.1.0", "speaks": [1], "pid": os.getpid(), "host": "toy", "since_s": 1.0})

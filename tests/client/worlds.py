@@ -92,7 +92,8 @@ def real_world() -> Iterator[World]:
 def _await_hello(world: World, officer: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline_s = time.monotonic() + LIMIT_S
     while True:
-        assert officer.poll() is None and time.monotonic() < deadline_s, log.read_text()
+        assert officer.poll() is None, log.read_text()
+        assert time.monotonic() < deadline_s, log.read_text()
         try:
             connection = Connection(str(world.socket))
             connection.ask("hello")

@@ -13,7 +13,12 @@ import time
 
 LIMIT_S = 20.0
 PROMPT = "prompt> "
-_OWN_TERMINAL = "import fcntl, os, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); signal.signal(signal.SIGPIPE, signal.SIG_DFL); os.execvp('bash', ['bash', '--norc', '--noprofile', '--noediting', '-i'])"
+_OWN_TERMINAL = """
+import fcntl, os, signal, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+"""
 
 
 class Screen:
@@ -60,7 +65,8 @@ class Screen:
             if at >= 0:
                 self._position = at + len(text)
                 return
-            assert time.monotonic() < deadline_s and self._read(deadline_s), f"no {text!r} after:\n{self._seen}"
+            if time.monotonic() > deadline_s or not self._read(deadline_s):
+                raise AssertionError(f"no {text!r} after:\n{self._seen}")
 
     def until(self, text: str) -> str:
         """What comes before *text*, after what was expected before."""
@@ -83,7 +89,9 @@ class Screen:
     def text(self) -> str:
         """What a plain start and one through bursar must have in common: numbers of processes and our own lines left out."""
         text = self._seen.replace("\r", "").replace(PROMPT, "")
-        return re.sub(r"\b\d{3,}\b", "N", re.sub(r"bursar: .*\n", "", text))
+        text = re.sub(r"bursar: .*\n", "", text)
+        text = re.sub(r"(\[\d+\])[+-]", r"\1", text)  # which job is the current one depends on when the shell looked
+        return re.sub(r"\b\d{3,}\b", "N", text)
 
     def _read(self, deadline_s: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], max(0.0, deadline_s - time.monotonic()))

@@ -17,6 +17,7 @@ START_S = 10.0
 """From exec to the first answer; a recovery of a thousand agents takes about two."""
 LOOK_S = 0.02
 LOG = "officer.log"
+OFFICER = ("-m", "bursar.app.officer")
 
 _KEPT = frozenset(("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "DBUS_SESSION_BUS_ADDRESS"))
 
@@ -82,7 +83,7 @@ def _become_officer(log: int) -> "NoReturn":
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(sys.executable, [sys.executable, "-m", "bursar.app.officer", "--state-dir", state], environment)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, *OFFICER, "--state-dir", state], environment)  # noqa: S606
     except BaseException as problem:  # noqa: BLE001 - a forked child must never return into its parent's code
         os.write(2, f"{sys.executable}: {problem}\n".encode())
     finally:
