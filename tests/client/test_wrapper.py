@@ -271,9 +271,14 @@ def test_who_may_not_write_asks_the_officer(tree: Tree):
     """On hybrid trees an agent that is not root has no directory of its own."""
     for folder in (tree.runtime, tree.runtime / ENVELOPES):
         folder.chmod(0o755)
-    done = subprocess.run(
-        [str(tree.wrapper), "true"], preexec_fn=tree.join, user=65534, group=65534, extra_groups=[], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
-    )
+
+    def join_as_nobody() -> None:
+        tree.join()
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+    done = subprocess.run([str(tree.wrapper), "true"], preexec_fn=join_as_nobody, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
     assert done.stdout == "asked: call -- /bin/sh -c true\n"
 
 
