@@ -56,7 +56,7 @@ class LinuxHost(ABC):
         self._watcher = Watcher(self._kills_by_part, self._peak, self._watch_memory, counts_late=self.COUNTS_LATE)
         self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in places}
         """The directory of all agents in each hierarchy."""
-        self._files = self.FILES
+        self._use(self.FILES)
         self._kept_open: dict[Cell, dict[str, int]] = {}
         self._pressure: dict[str, dict[str, int]] | None = None
         self._came_from: list[str] = []
@@ -115,7 +115,7 @@ class LinuxHost(ABC):
             self._open_up()
         except HostError as error:
             raise NoCgroups(f"no cgroup tree in which we may write: {error}") from error
-        self._files = tuple(file for file in self.FILES if os.path.exists(self._path(CEILING, file)))
+        self._use(tuple(file for file in self.FILES if os.path.exists(self._path(CEILING, file))))
         self._write_limits(CEILING, ceiling, fresh=False)
 
     def dismantle(self) -> bool:
@@ -140,9 +140,14 @@ class LinuxHost(ABC):
     def shape(self, cell: Cell, limits: Limits) -> Limits:
         """Make the cell if it is missing and write what differs; returns what is read back. Raises Busy."""
         self._watcher.expect(cell, made=True)
-        made = self._tree.make(cell)
-        if not made[0]:
-            self._watcher.forgive(cell, made=True)
+        made: list[bool] = []
+        try:
+            made = self._tree.make(cell)
+        finally:
+            if not made or not made[0]:
+                self._watcher.forgive(cell, made=True)
+        if made[0]:
+            self._forget(cell)  # one of this name that was removed behind our back
         if any(made):
             self._made(cell)
         return self._write_limits(cell, limits, fresh=all(made))
@@ -201,8 +206,7 @@ class LinuxHost(ABC):
             if sweep:
                 self._sweep(cell)
             if self._tree.unmake(cell):
-                self._watcher.forget(cell)
-                self._close_kept(cell)
+                self._forget(cell)
                 self._vanished(cell)
                 return death
         self._watcher.forgive(cell, made=False)
@@ -345,10 +349,16 @@ class LinuxHost(ABC):
         return f"{self._tree.directory(file.hierarchy, cell)}/{file.name}"
 
     def _files_of(self, cell: Cell) -> tuple[File, ...]:
-        return tuple(file for file in self._files if file.of_parts) if cell.part else self._files
+        return self._part_files if cell.part else self._files
+
+    def _use(self, table: tuple[File, ...]) -> None:
+        """Work with these limit files only."""
+        self._files = table
+        self._part_files = tuple(file for file in table if file.of_parts)
+        self._fields = {False: frozenset(file.field for file in table), True: frozenset(file.field for file in self._part_files)}
 
     def _wanted(self, limits: Limits, cell: Cell) -> Standing:
-        return standing.wanted(limits, cell, frozenset(file.field for file in self._files_of(cell)), swap=self.SWAP)
+        return standing.wanted(limits, cell, self._fields[bool(cell.part)], swap=self.SWAP)
 
     def _standing(self, cell: Cell) -> Standing | None:
         """What the files say; None when the cell is gone, or a part of it."""
@@ -422,6 +432,10 @@ class LinuxHost(ABC):
                 return None
             fds[name] = fd
         return files.pread(fd)
+
+    def _forget(self, cell: Cell) -> None:
+        self._watcher.forget(cell)
+        self._close_kept(cell)
 
     def _close_kept(self, cell: Cell) -> None:
         with self._watcher.lock:

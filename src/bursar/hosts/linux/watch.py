@@ -90,6 +90,7 @@ class Watcher:
         self._agents: dict[str, _Agent] = {}
         self._directories: dict[int, tuple[str, str]] = {}
         self._expected: set[tuple[Cell, int]] = set()
+        self._filled: set[Cell] = set()
         self._suspects: dict[str, _Suspect] = {}
         self._told: list[Notice] = []
         for fd in (self._inotify, self._timer):
@@ -111,16 +112,19 @@ class Watcher:
     # what to watch
 
     def watch_occupied(self, cell: Cell, directory: str, *, self_made: bool = False) -> bool:
-        """Tell when the cell empties; False when it is gone."""
+        """Tell when the cell empties; False when it is gone, or watched already."""
         with self.lock:
             if self._occupied(cell) is not None:
-                return True
+                return False
             fd = files.open_kept(f"{directory}/cgroup.events")
             text = None if fd is None else files.pread(fd)
             if fd is None or text is None:
                 return False
-            populated, frozen = parse_events(text)
-            self._add(cell.agent_id, cell.part, fd, _Occupied(cell, populated, frozen, self_made), select.EPOLLPRI)
+            occupied = _Occupied(cell, cell in self._filled, False, self_made)
+            self._filled.discard(cell)
+            self._add(cell.agent_id, cell.part, fd, occupied, select.EPOLLPRI)
+            self._see(occupied, text)
+            self._wake_reader()
             return True
 
     def watch_memory(self, cell: Cell, fd: int, *, is_eventfd: bool) -> None:
@@ -167,17 +171,20 @@ class Watcher:
             self._expected.discard((cell, kernel_calls.IN_CREATE if made else kernel_calls.IN_DELETE))
 
     def filled(self, cell: Cell) -> None:
-        """A process was put into the cell: if it is empty when we look next, that is news."""
+        """A process was put into the cell: if it is empty when we look next, or begin to watch, that is news."""
         with self.lock:
-            for name in (cell, Cell(cell.agent_id)):
+            for name in (Cell(cell.agent_id), *(() if cell.call is None else (cell,))):
                 found = self._occupied(name)
-                if found is not None:
+                if found is None:
+                    self._filled.add(name)
+                else:
                     found[1].populated = True
                     self.look(name)
 
     def forget(self, cell: Cell) -> None:
         """The cell is gone, or nobody cares any more; with an agent all its parts."""
         with self.lock:
+            self._filled -= {name for name in self._filled if name == cell or (name.agent_id == cell.agent_id and not cell.part)}
             agent = self._agents.get(cell.agent_id)
             if agent is None:
                 return
@@ -203,10 +210,8 @@ class Watcher:
             text = files.pread(fd)
             if text is None:
                 return None
-            told = len(self._told)
             self._see(occupied, text)
-            if len(self._told) > told:
-                kernel_calls.timer_arm(self._timer, 1e-6)
+            self._wake_reader()
             return occupied.populated, occupied.frozen
 
     def notices(self) -> list[Notice]:
@@ -222,6 +227,11 @@ class Watcher:
             self._check_suspects()
             told, self._told = self._told, []
             return told
+
+    def _wake_reader(self) -> None:
+        """Whoever waits on our descriptor shall come for what was found elsewhere than in `notices`."""
+        if self._told:
+            kernel_calls.timer_arm(self._timer, 1e-6)
 
     def _wake(self, fd: int, mask: int) -> None:
         match self._handlers.get(fd):
