@@ -94,7 +94,7 @@ class SqliteJournal:
             self.lost = f"the journal could not be read ({problem})"
             return [], [], 0
         for agent_id, life, spec_json, arrived_s in rows:
-            number = agent_id.rpartition("-")[2]
+            number = str(agent_id).rpartition("-")[2]
             highest = max(highest, int(number)) if number.isascii() and number.isdigit() and len(number) < 12 else highest
             if life == "ended":
                 continue

@@ -1,0 +1,171 @@
+"""No dead option: each setting, set to a second value, makes something happen differently."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from bursar.errors import InvalidPolicy
+from bursar.model import actions, events
+from bursar.model.agents import QosClass
+from bursar.model.kernel import SeenAgent
+from bursar.model.policy import Policy
+from bursar.officer.loop import group_id
+from bursar.officer.outputs import Outputs
+from bursar.officer.serve import Desk
+from bursar.wire import verbs
+from tests.core.fleet import ALICE, GIB, Fleet
+
+FULL = {"qos": QosClass.GUARANTEED, "requests": {"cpu": 100, "memory": 7 * GIB}}
+HALF = {"qos": QosClass.GUARANTEED, "requests": {"cpu": 100, "memory": 4 * GIB}}
+
+
+def allocatable(policy: Policy, _: Path) -> Any:
+    """What agents may have."""
+    return Fleet(policy).state.ledger.allocatable
+
+
+def default_lease(policy: Policy, _: Path) -> Any:
+    """What a request without flags gets."""
+    fleet = Fleet(policy)
+    fleet.ask("a")
+    spec = fleet.state.agents["a"].spec
+    return spec.requests, spec.limits, spec.priority, spec.calls_at_once, spec.call_memory_bytes
+
+
+def third_request(policy: Policy, _: Path) -> Any:
+    """What becomes of requests behind a full node, 40 s and 100 s later."""
+    fleet = Fleet(policy)
+    fleet.start("all", **FULL)
+    tickets = [fleet.ask(f"a{number}", priority=50 + number, **FULL) for number in range(3)]
+    for _ in range(4):
+        fleet.pass_time(10)
+    late = [fleet.ask("late", priority=53, **FULL)]
+    fleet.pass_time(60)
+    return [fleet.state.waiting, [len(fleet.lines[ticket]) for ticket in tickets + late], sorted(fleet.refusals)]
+
+
+def a_life(policy: Policy, _: Path) -> Any:
+    """Periods of starting, stopping and coming back; how many ended agents are remembered."""
+    fleet = Fleet(policy)
+    seen = []
+    fleet.ask("never-starts")
+    fleet.start("a")
+    fleet.do(events.StopAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", grace_s=policy.agents.stop_grace_s))
+    for _ in range(20):
+        fleet.pass_time(1)
+        seen.append((fleet.life("never-starts"), len(fleet.of(actions.Kill))))
+    for number in range(5):
+        fleet.start(f"b{number}")
+        fleet.exit(f"b{number}")
+    return seen, len(fleet.state.ended)
+
+
+def after_restart(policy: Policy, _: Path) -> Any:
+    """How long the caller of a waiting request may stay away."""
+    old = Fleet(policy)
+    old.start("full", detached=True, **FULL)
+    old.ask("a", **HALF)
+    fleet = Fleet(policy)
+    full = SeenAgent(agent_id="full", inode=1, limits=old.kernel["full", ""], marks={}, populated=True, frozen=False, whole=True, main_pid=101)
+    fleet.do(events.Seen(agents=(full,), leased=(old.state.agents["full"].spec,), queued=((old.state.agents["a"].spec, 1.0),), counter=0))
+    lives = []
+    for _ in range(20):
+        fleet.pass_time(1)
+        lives.append(fleet.life("a"))
+    return lives
+
+
+def asked_priority(policy: Policy, _: Path) -> Any:
+    """The priority of a request that names none."""
+    desk = Desk(SimpleNamespace(state=Fleet(policy).state))  # type: ignore[arg-type]
+    return desk._spec(verbs.Run(key="0" * 32), ALICE).priority
+
+
+def calls(policy: Policy, _: Path) -> Any:
+    """The envelope of tool calls."""
+    fleet = Fleet(policy)
+    fleet.start("a", limits={"memory": GIB})
+    for _ in range(10):
+        fleet.do(events.CallAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", memory_bytes=None, pids=None, command="x", key="k"))
+    return [fleet.kernel[cell] for cell in sorted(fleet.kernel)]
+
+
+def outputs(policy: Policy, directory: Path) -> Any:
+    """Bounds of logs and of the wrapper's envelope."""
+    made = Outputs(directory, policy)
+    return made.most_bytes, made.keep_bytes
+
+
+def groups(policy: Policy, _: Path) -> Any:
+    """Who may use the socket: a group that is not there is refused by name."""
+    try:
+        return group_id(policy.officer.group, "officer.group"), group_id(policy.officer.admin_group, "officer.admin_group")
+    except InvalidPolicy as problem:
+        return str(problem)
+
+
+def periods(policy: Policy, _: Path) -> Any:
+    """How often the kernel is asked."""
+    fleet = Fleet(policy)
+    fleet.ask("a")
+    return [watch.period_s for watch in fleet.of(actions.Watch)], policy.sense.node_s
+
+
+SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
+    "officer.group": ("nobody-has-this-group", groups),
+    "officer.admin_group": ("nobody-has-this-group", groups),
+    "node.capacity": ({"memory": "2GiB"}, allocatable),
+    "node.reserve": ({"memory": "1GiB"}, allocatable),
+    "node.reserve_share": (0.4, allocatable),
+    "node.slots": ({"browser": 2}, allocatable),
+    "defaults.request_memory": ("64MiB", default_lease),
+    "defaults.request_cpu": ("0.2", default_lease),
+    "defaults.limit_memory_share": (0.5, default_lease),
+    "defaults.limit_memory_least": ("3GiB", default_lease),
+    "defaults.limit_pids": (77, default_lease),
+    "defaults.priority": (10, asked_priority),
+    "queue.length": (2, third_request),
+    "queue.wait_s": (50.0, third_request),
+    "queue.ageing_s": (5.0, third_request),
+    "queue.ageing_most": (0, third_request),
+    "queue.keep_alive_s": (5.0, third_request),
+    "calls.at_once": (2, calls),
+    "calls.memory": ("64MiB", calls),
+    "calls.pids": (9, calls),
+    "agents.stop_grace_s": (12.0, a_life),
+    "agents.start_s": (12.0, a_life),
+    "agents.caller_gone_s": (3.0, after_restart),
+    "agents.remembered": (2, a_life),
+    "logs.most": ("1MiB", outputs),
+    "logs.keep": ("1MiB", outputs),
+    "sense.node_s": (1.0, periods),
+    "sense.agent_s": (3.0, periods),
+}
+
+
+def names() -> Iterator[str]:
+    """Every setting of the policy."""
+    for section in msgspec.structs.fields(Policy):
+        for field in msgspec.structs.fields(section.type):
+            yield f"{section.name}.{field.name}"
+
+
+def test_every_setting_is_in_the_table():
+    """A new setting needs a line here."""
+    assert sorted(names()) == sorted(SECOND)
+
+
+@pytest.mark.parametrize("name", sorted(SECOND))
+def test_a_second_value_makes_a_difference(name, tmp_path):
+    """What happens is not what happens by default."""
+    value, observe = SECOND[name]
+    section, field = name.split(".")
+    base = Policy()
+    if name == "queue.ageing_most":
+        base = msgspec.structs.replace(base, queue=msgspec.structs.replace(base.queue, ageing_s=5.0))
+    changed = msgspec.structs.replace(base, **{section: msgspec.structs.replace(getattr(base, section), **{field: value})})
+    assert observe(base, tmp_path / "base") != observe(changed, tmp_path / "changed")
