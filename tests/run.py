@@ -37,7 +37,7 @@ def why_no_vm() -> str | None:
     if not VM_RUNNER.exists():
         return "tests/vm/run.py is not there"
     if shutil.which("qemu-system-x86_64"):
-        return None
+        return fetch_kernel()
     if os.uname().machine != "x86_64":
         return f"the VM tests need an x86_64 machine, this is {os.uname().machine}"
     if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
@@ -48,7 +48,15 @@ def why_no_vm() -> str | None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             return f"{' '.join(command)} failed: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}"
-    return None
+    return fetch_kernel()
+
+
+def fetch_kernel() -> str | None:
+    """Why there is no kernel to boot; None when it lies in the cache."""
+    sys.path.insert(0, str(ROOT))
+    from tests.vm.run import fetch
+
+    return fetch()
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ class Toy:
         self.heard: list[Message] = []
         self.hang_up_after: set[str] = set()
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self.start()
 
     def start(self) -> None:
@@ -32,27 +33,37 @@ class Toy:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen()
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._run(self._accept, self._listener)
 
     def stop(self) -> None:
-        """Close the socket and every connection."""
+        """Close the socket and every connection; returns when every thread has ended."""
         for one in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         self._open.clear()
+        for gate in self.later.values():
+            gate.set()
+        for thread in self._threads:
+            thread.join(10)
+        self._threads.clear()
 
     def asked(self, verb: str) -> Message:
         """The fields of the last request with *verb*, without those of the envelope."""
         message = [heard for heard in self.heard if heard["verb"] == verb][-1]
         return {name: value for name, value in message.items() if name not in {"v", "id", "verb"}}
 
+    def _run(self, target: Callable[[socket.socket], None], listener_or_connection: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=(listener_or_connection,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
                 self._open.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                self._run(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rb") as lines:
@@ -66,8 +77,8 @@ class Toy:
                     return
 
     def _body(self, message: Message) -> Message:
-        error = self.errors.get(message["verb"])
-        if error is not None:
-            return {"error": error}
-        answer = self.answers[message["verb"]]
+        verb = message["verb"]
+        if verb in self.errors or verb not in self.answers:
+            return {"error": self.errors.get(verb, {"code": "failed", "message": f"the toy has no answer to {verb}"})}
+        answer = self.answers[verb]
         return {"ok": answer(message) if callable(answer) else answer}
