@@ -23,7 +23,8 @@ def node(**changes: object) -> Policy:
 def test_a_smaller_node_is_in_force_at_once():
     """Allocatable, the ceiling in the kernel, and what the next request may have."""
     fleet = Fleet()
-    reload(fleet, node(capacity={"memory": "2GiB"}))
+    ticket = reload(fleet, node(capacity={"memory": "2GiB"}))
+    assert fleet.last(ticket)["changed"] == ["node.capacity"]
     assert fleet.state.ledger.allocatable["memory"] == 2 * GIB
     assert fleet.of(actions.Apply)[0].ceiling.memory_bytes == 2 * GIB
     assert "above what this node can give" in fleet.refusals[fleet.ask("a", limits={"memory": 3 * GIB})].message

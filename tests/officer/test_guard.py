@@ -125,6 +125,12 @@ def test_a_dead_guard_is_started_again_before_it_is_needed(tmp_path):
         watcher.close()
 
 
+def arm_until_it_fails(watcher: Guard, directory: Path) -> None:
+    """More than any pipe holds."""
+    for _ in range(10_000):
+        watcher.arm("a", str(directory), 1.0)
+
+
 def test_a_guard_that_does_not_listen_is_said(tmp_path):
     """No bounded freeze without it: the pipe is full."""
     watcher = Guard()
@@ -133,8 +139,7 @@ def test_a_guard_that_does_not_listen_is_said(tmp_path):
     os.kill(watcher.pid, 19)
     try:
         with pytest.raises(HostError, match="nothing is frozen without it"):
-            for _ in range(10_000):
-                watcher.arm("a", str(tmp_path), 1.0)
+            arm_until_it_fails(watcher, tmp_path)
     finally:
         os.kill(watcher.pid, 9)
         watcher.close()

@@ -61,7 +61,7 @@ def _start_behind(command: list[str]) -> None:
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s:
         with suppress(NoOfficer):
-            ask("hello")
+            ask("hello", revive=False)
             return
         if process.poll() is not None:
             break
@@ -74,7 +74,7 @@ def _start_behind(command: list[str]) -> None:
 def _refuse_second(detach: bool) -> None:
     """Raises Refused (or, for --detach, leaves with 0) when an officer answers already."""
     try:
-        answer = ask("hello")
+        answer = ask("hello", revive=False)
     except NoOfficer:
         return
     sentence = f"an officer (pid {answer['pid']}) answers at {socket_path()} already; `bursar reload` puts a changed configuration into force"

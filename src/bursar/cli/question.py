@@ -1,14 +1,16 @@
 """One question to the officer and its answer, for commands that a person waits for."""
 
 import json
+import os
 import re
 from typing import Annotated, Any
 
 import typer
 
-from bursar.errors import BursarError
+from bursar.errors import BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection
-from bursar.wire.places import socket_path
+from bursar.wire.places import inside_agent, socket_path
+from bursar.wire.summon import start_officer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the officer's answer as JSON.")]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="Name of the agent, as in `bursar ps`.")]
@@ -23,14 +25,26 @@ class Answer(dict[str, Any]):
         raise BursarError(f"the officer's answer has no {field!r}; is it of another version? `bursar doctor` tells both")
 
 
-def ask(verb: str, timeout_s: float | None = None, **fields: object) -> Answer:
-    """The officer's answer to *verb*; fields that are None are left out. Raises what its error is, and NoOfficer."""
-    connection = Connection(socket_path(), ANSWER_S if timeout_s is None else timeout_s)
+def ask(verb: str, timeout_s: float | None = None, *, revive: bool = True, **fields: object) -> Answer:
+    """The officer's answer to *verb*; fields that are None are left out. *revive*: as in `connect`. Raises what its error is, and NoOfficer."""
+    connection = connect(ANSWER_S if timeout_s is None else timeout_s, revive=revive)
     try:
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         return Answer(connection.ask(verb, **given))
     finally:
         connection.close()
+
+
+def connect(timeout_s: float, *, revive: bool) -> Connection:
+    """A connection to the officer; with *revive* one that died (its socket is still there) is started again, one that left is not. Raises NoOfficer."""
+    path = socket_path()
+    try:
+        return Connection(path, timeout_s)
+    except NoOfficer:
+        if not revive or inside_agent() or not os.path.exists(path):
+            raise
+    start_officer(path)
+    return Connection(path, timeout_s)
 
 
 def print_json(answer: object) -> None:

@@ -7,6 +7,7 @@ from bursar.core.state import Ledger, State
 from bursar.model.actions import Action, Answer, Apply, Because, Refuse
 from bursar.model.events import Reconfigured
 from bursar.model.kernel import Limits
+from bursar.model.policy import Policy
 from bursar.model.resources import format_amount
 
 
@@ -18,11 +19,22 @@ def reconfigured(state: State, event: Reconfigured, now_s: float) -> Iterator[Ac
             least = f"{name}: {format_amount(name, held)} are held, the new policy has {format_amount(name, books.allocatable.get(name, 0))} for agents"
             yield Refuse(because=Because("leases would not fit"), ticket=event.ticket, code="refused", message=f"reload: {least}; end agents first")
             return
+    changed = changes(state.policy, event.policy)
     state.ledger.capacity, state.ledger.allocatable = books.capacity, books.allocatable
     state.policy = event.policy
     state.unsettled_queue = True
     yield Apply(because=Because("reloaded"), policy=event.policy, ceiling=ceiling_of(books))
-    yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"allocatable": books.allocatable}, done=True)
+    yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"changed": changed, "allocatable": books.allocatable}, done=True)
+
+
+def changes(old: Policy, new: Policy) -> list[str]:
+    """The settings whose values differ: "queue.length"."""
+    return [
+        f"{section}.{setting}"
+        for section in Policy.__struct_fields__
+        for setting in getattr(old, section).__struct_fields__
+        if getattr(getattr(old, section), setting) != getattr(getattr(new, section), setting)
+    ]
 
 
 def ceiling_of(books: Ledger) -> Limits:
