@@ -13,6 +13,7 @@ from bursar.wire.wrapper import ENVELOPES, NAME, envelope_line, render_wrapper
 from tests.client.worlds import BURSAR
 
 MIB = 1 << 20
+AGENT_BYTES = 150 * MIB
 HOG = "python3 -c 'x = bytearray(1 << 30)'"
 
 
@@ -36,7 +37,7 @@ class Tree:
                 for folder in (root.parent, root, root / "agents", root / "agents/w1"):
                     (folder / "cgroup.subtree_control").write_text("+memory +pids")
             self.main[name].mkdir()
-        self.limit(300 * MIB)
+        self.limit(AGENT_BYTES)
         (self.runtime / ENVELOPES).mkdir()
         self.allow(None)
         paths = {name: str(folder) for name, folder in self.agents.items()}
@@ -165,8 +166,8 @@ def test_out_of_memory_the_call_dies_and_the_agent_lives(tree: Tree):
         done = tree.call(HOG)
         assert done.returncode == 137
         (sentence,) = (line for line in done.stderr.splitlines() if line.startswith("bursar: "))
-        assert "this tool call was killed: it needed more memory than the 29" in sentence
-        assert "(peak 29" in sentence
+        assert "this tool call was killed: it needed more memory than the 14" in sentence
+        assert "(peak 14" in sentence
         assert "bursar resize w1 memory=" in sentence
         assert len(tree.calls()) == 1
         assert base.poll() is None
@@ -195,7 +196,7 @@ def test_a_victim_below_a_living_shell_is_mentioned(tree: Tree):
 
 def test_the_agent_survives_a_call_when_it_is_nearly_full(tree: Tree):
     """What it uses itself is not the call's to take."""
-    full = "import sys; x = bytearray(200 << 20); print('full', flush=True); sys.stdin.read()"
+    full = "import sys; x = bytearray(100 << 20); print('full', flush=True); sys.stdin.read()"
     base = subprocess.Popen(["python3", "-c", full], preexec_fn=tree.join, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert base.stdout
@@ -214,12 +215,12 @@ def test_the_agent_survives_a_call_when_it_is_nearly_full(tree: Tree):
 def test_unused_file_cache_is_free_room(tree: Tree):
     """An agent that has read much can still call."""
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
-        file.write(bytes(350 * MIB))
+        file.write(bytes(170 * MIB))
         file.flush()
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         subprocess.run(["cat", file.name], preexec_fn=tree.join, stdout=subprocess.DEVNULL, check=True)
-        done = tree.call("python3 -c 'x = bytearray(100 << 20)'")
+        done = tree.call("python3 -c 'x = bytearray(60 << 20)'")
     assert (done.returncode, done.stderr) == (0, "")
 
 
