@@ -1,0 +1,92 @@
+"""Whether an agent costs the same in a fleet of 10 and in one of 1,000: started, read, asked about, ended.
+
+    start        officer CPU for one more agent: asked, granted, shaped, placed
+    reading      officer CPU for one agent and second of sensing
+    status       officer CPU for a status after each change (a refused request), less the request itself
+    end          officer CPU to kill one agent and take its cells away
+    descriptors  open files of the officer, an agent
+    memory       resident memory of the officer, an agent
+
+At each size 40 agents are started beyond it, measured, and ended. Each goal is the flatness: the cost at the largest size
+over that at 100 agents, at most 1.5 times.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks.report import Figure, parser, report
+from benchmarks.world import World, world
+
+SIZES = (10, 100, 300, 1000)
+MORE = 40
+FLAT = 1.5
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    options = parser(__doc__ or "").parse_args(arguments)
+    found: dict[str, list[float]] = {}
+    for _ in range(options.seeds):
+        for name, value in measure().items():
+            found.setdefault(name, []).append(value)
+    report("growth", [*(Figure(name, values, name.rpartition(", ")[2]) for name, values in found.items()), *_flatness(found)], seeds=options.seeds, sizes=SIZES)
+
+
+def _flatness(found: dict[str, list[float]]) -> list[Figure]:
+    ratios = []
+    for what in ("start", "reading", "end"):
+        most, least = (found[f"{what} at {size}, ms"] for size in (SIZES[-1], SIZES[1]))
+        ratios.append(Figure(f"{what}: {SIZES[-1]} against {SIZES[1]}", [one / other for one, other in zip(most, least, strict=True)], "times", at_most=FLAT))
+    return ratios
+
+
+def measure() -> dict[str, float]:
+    """Each cost at each size."""
+    found: dict[str, float] = {}
+    with world() as made:
+        time.sleep(1.0)
+        descriptors, memory = made.descriptors(), made.resident_bytes()
+        for size in SIZES:
+            made.sleep([f"s{number}" for number in range(len(made.sleepers), size)])
+            found |= {f"{name.replace(',', f' at {size},')}": value for name, value in _costs(made, size).items()}
+        found["descriptors an agent, files"] = (made.descriptors() - descriptors) / len(made.sleepers)
+        found["memory an agent, KiB"] = (made.resident_bytes() - memory) / len(made.sleepers) / 1024
+        return found
+
+
+def _costs(made: World, size: int) -> dict[str, float]:
+    names = [f"more{size}-{number}" for number in range(MORE)]
+    reading_ms = _ms(made, lambda: time.sleep(10.0)) / 10.0
+    start_ms = _ms(made, lambda: made.sleep(names)) / MORE
+    end_ms = _ms(made, lambda: made.end(names)) / MORE
+    return {"start, ms": start_ms, "end, ms": end_ms, "reading, ms": reading_ms / size, "status, ms": _status_ms(made)}
+
+
+def _status_ms(made: World) -> float:
+    connection = made.connect()
+    times = 200
+
+    def both() -> None:
+        for _ in range(times):
+            connection.ask("heartbeat", agent="s0")
+            connection.ask("status")
+
+    def one() -> None:
+        for _ in range(times):
+            connection.ask("heartbeat", agent="s0")
+
+    spent_ms = (_ms(made, both) - _ms(made, one)) / times
+    connection.close()
+    return spent_ms
+
+
+def _ms(made: World, work: Callable[[], object]) -> float:
+    """CPU milliseconds that the officer spends meanwhile."""
+    before_s = made.cpu_s()
+    work()
+    return (made.cpu_s() - before_s) * 1000
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
