@@ -53,6 +53,36 @@ def test_an_agent_stays_frozen_until_no_freeze_is_left():
     assert len(fleet.of(actions.Thaw)) == 1
 
 
+def test_a_users_freeze_on_top_of_a_bounded_one_is_marked_at_once():
+    """The guard reads the mark at the bound: it must find the user's wish there."""
+    fleet = Fleet()
+    fleet.start("a")
+    freeze(fleet, 3.0)
+    freeze(fleet)
+    assert '"by":"user"' in fleet.of(actions.Mark)[-1].marks["restraints"]
+
+
+def test_a_bounded_freeze_that_is_renewed_arms_the_guard_anew():
+    """Otherwise it would thaw at the old bound."""
+    fleet = Fleet()
+    fleet.start("a")
+    freeze(fleet, 3.0)
+    fleet.pass_time(2.0)
+    freeze(fleet, 3.0)
+    assert [action.guard_s for action in fleet.of(actions.Freeze)] == [pytest.approx(3.0), pytest.approx(3.0)]
+    fleet.pass_time(2.0)
+    assert fleet.state.agents["a"].frozen
+
+
+def test_marks_tell_neither_command_nor_secret():
+    """Anybody may read them."""
+    fleet = Fleet()
+    fleet.start("a", command="deploy --token hunter2", key="digest")
+    lease = fleet.of(actions.Shape)[0].marks["lease"]
+    assert "hunter2" not in lease
+    assert "deploy" not in lease
+
+
 def test_a_freeze_that_the_kernel_refuses_is_tried_again():
     """Not forgotten, not hot: once each retry period."""
     fleet = Fleet()

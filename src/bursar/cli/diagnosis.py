@@ -18,7 +18,7 @@ def diagnose() -> dict[str, Any]:
     """The probe's report with `officer` beside it: what it says of itself, or why there is none."""
     found = probe()
     try:
-        officer = ask("hello")
+        officer = ask("hello", revive=False)
     except BursarError as problem:
         answers = not isinstance(problem, NoOfficer)
         return found | {"officer": {"answers": answers, "because": str(problem)}}

@@ -124,26 +124,31 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
 
 
 def _freezer(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
-    """Frozen as long as anybody's restraint stands; the guard holds the shortest bound when all are bounded."""
-    wanted = bool(agent.restraints)
-    if wanted == agent.frozen or "freeze" in agent.pending or not agent.populated:
+    """Frozen as long as anybody's restraint stands. The mark is written first: the guard and the next officer go by it."""
+    marks_now = restraint_marks(agent)["restraints"]
+    if marks_now != agent.marked:
+        agent.marked = marks_now
+        yield Mark(because=Because("restraints outlive the officer"), action_id=state.action_id(), agent_id=agent.id, marks=restraint_marks(agent))
+    if "freeze" in agent.pending or not agent.populated:
         return
-    agent.pending.add("freeze")
-    yield Mark(because=Because("restraints outlive the officer"), action_id=state.action_id(), agent_id=agent.id, marks=restraint_marks(agent))
-    if wanted:
-        guard_s = bound_s(agent, now_s)
+    wanted, until_s = bool(agent.restraints), bound_s(agent)
+    if wanted and (not agent.frozen or (until_s is not None and until_s != agent.guarded_until_s)):
+        agent.pending.add("freeze")
+        agent.guarded_until_s = until_s
+        guard_s = None if until_s is None else max(until_s - now_s, 0.0)
         because = Because("; ".join(restraint.because for restraint in agent.restraints.values()))
         yield Freeze(because=because, action_id=state.action_id(), agent_id=agent.id, guard_s=guard_s)
-    else:
+    elif agent.frozen and not wanted:
+        agent.pending.add("freeze")
+        agent.guarded_until_s = None
         yield Thaw(because=Because("no restraint is left"), action_id=state.action_id(), agent_id=agent.id)
 
 
-def bound_s(agent: Agent, now_s: float) -> float | None:
-    """Seconds until the last bounded restraint ends; None when one of them has no bound."""
+def bound_s(agent: Agent) -> float | None:
+    """When the last bounded restraint ends (monotonic second); None when one of them has no bound, or there is none."""
     untils = [restraint.until_s for restraint in agent.restraints.values()]
-    if not untils or any(until is None for until in untils):
-        return None
-    return max(max(until for until in untils if until is not None) - now_s, 0.0)
+    bounded = [until_s for until_s in untils if until_s is not None]
+    return max(bounded) if bounded and len(bounded) == len(untils) else None
 
 
 def _scores(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
@@ -190,8 +195,9 @@ def _empty(state: State, agent: Agent) -> Iterator[Action]:
 
 
 def marks(agent: Agent) -> dict[str, str]:
-    """What the agent's directory says of it, for an officer that has lost its journal."""
-    return {"lease": msgspec.json.encode(agent.spec).decode()} | restraint_marks(agent)
+    """What the agent's directory says of it, for an officer that has lost its journal; never the command, which anybody could read there."""
+    lease = msgspec.structs.replace(agent.spec, command="")
+    return {"lease": msgspec.json.encode(lease).decode()} | restraint_marks(agent)
 
 
 def restraint_marks(agent: Agent) -> dict[str, str]:

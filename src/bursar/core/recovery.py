@@ -61,6 +61,7 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         frozen=found.frozen,
         main_pid=found.main_pid,
     )
+    agent.marked = found.marks.get("restraints", "")
     agent.restraints = {one.by: one for one in parse_restraints(found.marks.get("restraints", ""))}
     for call in found.calls:
         agent.calls[call.call] = Call(number=call.call, limits=None, by_wrapper=True, shaped=True, populated=call.populated, returned=not call.populated)

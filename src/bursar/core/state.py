@@ -67,6 +67,10 @@ class Agent:
     populated: bool = False
     frozen: bool = False
     """Told to be, by the last outcome."""
+    marked: str = ""
+    """Restraints as last written to the agent's directory."""
+    guarded_until_s: float | None = None
+    """The bound that the guard was armed with last."""
     restraints: dict[RestraintBy, Restraint] = field(default_factory=dict)
     placing: list[Placing] = field(default_factory=list)
     going: dict[str, int] = field(default_factory=dict)

@@ -81,7 +81,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: str = ""
     """The first words of the command, for people; never the arguments in full."""
     key: str = ""
-    """Secret of the caller: with it the caller places, reports and takes its place again after a restart."""
+    """Digest of the caller's secret: with that the caller places, reports and takes its place again after a restart."""
     ttl_s: float | None = None
     """The lease ends this long after its last heartbeat; None: with the command."""
     calls_at_once: int = 8

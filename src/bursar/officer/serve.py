@@ -3,6 +3,7 @@
 Reads (hello, status, ps, inspect, explain, logs) bypass the machine; everything else is an event with a ticket.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -100,11 +101,11 @@ class Desk:
                 return [*self._fresh(peer.agent_id), asked]
             case verbs.Place():
                 peer = Peer(connection.uid, connection.pid)
-                return [events.PlaceAsked(ticket=ticket, peer=peer, agent_id=request.agent, part=request.part, key=request.key, keeper=request.keeper)]
+                return [events.PlaceAsked(ticket=ticket, peer=peer, agent_id=request.agent, part=request.part, key=digest(request.key), keeper=request.keeper)]
             case verbs.Stay():
-                return [events.Stayed(ticket=ticket, peer=Peer(connection.uid, connection.pid), agent_id=request.agent, key=request.key)]
+                return [events.Stayed(ticket=ticket, peer=Peer(connection.uid, connection.pid), agent_id=request.agent, key=digest(request.key))]
             case verbs.CommandEnded():
-                return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=request.key, status=request.status)]
+                return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=digest(request.key), status=request.status)]
             case verbs.Call():
                 peer = self._peer(connection)
                 amounts = parse_amounts(request.limits, known, "limit")
@@ -120,11 +121,11 @@ class Desk:
                     memory_bytes=amounts.get("memory"),
                     pids=amounts.get("pids"),
                     command=request.command[:MOST_COMMAND],
-                    key=request.key,
+                    key=digest(request.key),
                 )
                 return [*self._fresh(agent_id), call]
             case verbs.Returned():
-                return [events.CallReturned(ticket=ticket, agent_id=request.agent, call=request.call, key=request.key, status=request.status)]
+                return [events.CallReturned(ticket=ticket, agent_id=request.agent, call=request.call, key=digest(request.key), status=request.status)]
             case verbs.Reload():
                 return [events.Reconfigured(ticket=ticket, policy=self._policy(connection, request))]
             case verbs.Down():
@@ -177,7 +178,7 @@ class Desk:
             detached=request.mode == "detached",
             in_place=request.mode == "exec",
             command=request.command[:MOST_COMMAND],
-            key=request.key,
+            key=digest(request.key),
             ttl_s=request.ttl_s,
         )
 
@@ -274,6 +275,11 @@ class Desk:
 
 def _ok(request_id: int, body: dict[str, Any]) -> bytes:
     return _encode({"id": request_id, "ok": body}) + b"\n"
+
+
+def digest(key: str) -> str:
+    """What is kept of a caller's secret: marks and journal can be read without it."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def clock_text(wall_s: float) -> str:
