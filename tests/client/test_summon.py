@@ -15,12 +15,12 @@ from bursar.wire.client import Connection
 from tests.client.worlds import ROOT, World
 
 TOY_OFFICER = """
-import pathlib, sys, threading
+import os, pathlib, sys
 sys.path.insert(0, {root!r})
 from tests.client.toy import Toy
-state = pathlib.Path(sys.argv[sys.argv.index("--state-dir") + 1])
+state = pathlib.Path(os.environ["BURSAR_STATE_DIR"])
 with (state / "starts").open("a") as file:
-    file.write(f"{{__import__('os').getpid()}}\\n")
+    file.write(f"{{os.getpid()}}\\n")
 toy = Toy(state / "run/officer.sock")
 toy.start()
 toy.wait_for("bye")

@@ -13,7 +13,7 @@ import typer
 
 from bursar.cli.diagnosis import diagnose, print_diagnosis
 from bursar.cli.endings import say
-from bursar.cli.question import Answer, Json, ask, print_json
+from bursar.cli.question import Answer, Json, ask, connect, print_json
 from bursar.errors import BursarError, NoOfficer, Refused
 from bursar.wire.client import Connection
 from bursar.wire.configuration import configuration_file, read_policy
@@ -89,7 +89,7 @@ def down(stop_agents: Annotated[bool, typer.Option("--stop-agents", help="End ev
 
     Agents run on inside their limits, unless they are to be stopped.
     """
-    connection = Connection(socket_path(), STOP_ALL_S)
+    connection = connect(STOP_ALL_S, revive=stop_agents)
     try:
         answer = Answer(connection.ask("down", stop_agents=stop_agents))
         _await_end(connection)

@@ -40,8 +40,8 @@ def start_officer(path: str) -> None:
         raise NoOfficer(f"no officer answers at {path}, and an agent starts none: it would live and die in the agent's cgroup")
     deadline_s = time.monotonic() + START_S
     try:
-        os.makedirs(runtime_dir(), exist_ok=True)
-        os.makedirs(state_dir(), exist_ok=True)
+        _make_directory(state_dir(), 0o700)
+        _make_directory(runtime_dir(), 0o755)
         lock = os.open(os.path.join(runtime_dir(), "summon.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         log = os.open(os.path.join(state_dir(), LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as problem:
@@ -51,6 +51,15 @@ def start_officer(path: str) -> None:
     finally:
         os.close(lock)
         os.close(log)
+
+
+def _make_directory(path: str, mode: int) -> None:
+    """*path* with *mode* whatever the caller's umask; one that is there stays as it is."""
+    try:
+        os.makedirs(path, mode)
+    except FileExistsError:
+        return
+    os.chmod(path, mode)
 
 
 def _locked_start(path: str, lock: int, log: int, deadline_s: float) -> None:
@@ -76,14 +85,13 @@ def _become_officer(log: int) -> "NoReturn":
         for target, source in ((0, null), (1, log), (2, log)):
             os.dup2(source, target)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        state = state_dir()
         environment = officer_environment()
         os.chdir("/")
         os.umask(0o022)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(sys.executable, [sys.executable, *OFFICER, "--state-dir", state], environment)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, *OFFICER], environment)  # noqa: S606
     except BaseException as problem:  # noqa: BLE001 - a forked child must never return into its parent's code
         os.write(2, f"{sys.executable}: {problem}\n".encode())
     finally:
@@ -91,7 +99,7 @@ def _become_officer(log: int) -> "NoReturn":
 
 
 def officer_environment() -> dict[str, str]:
-    """The caller's environment without its oddities: the officer outlives the shell that happened to start it."""
+    """The caller's environment without its oddities: the officer outlives the shell that happened to start it. It says where everything is."""
     kept = {name: text for name, text in os.environ.items() if name in _KEPT or name.startswith(("BURSAR_", "LC_"))}
     kept.pop("BURSAR_AGENT_ID", None)
     for name in ("BURSAR_STATE_DIR", "BURSAR_SOCKET"):

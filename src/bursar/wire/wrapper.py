@@ -45,10 +45,11 @@ def render_wrapper(kind: str, paths: dict[str, str], runtime: str, bursar: tuple
     """The wrapper for a *kind* of tree ("hybrid" or "v2").
 
     *paths* names the directory `agents` of each hierarchy: "unified", and on hybrid trees also "memory" and "pids". *bursar*
-    are the words that run bursar itself, for calls that the officer must decide.
+    are the words that run bursar itself, for calls that the officer must decide; by default isolated from the directory and the variables
+    of the call, which may hold another `bursar`.
     """
     unified = paths["unified"]
-    words = bursar or (sys.executable, "-m", "bursar.cli.entry")
+    words = bursar or (sys.executable, "-I", "-m", "bursar.cli.entry")
     filled = _FILES[kind] | {
         "KIND": kind,
         "UNIFIED": quote(unified),
