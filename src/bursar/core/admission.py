@@ -146,7 +146,8 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     if spec.parent is not None:
         lend(state, agent)
     waited_s = now_s - agent.arrived_s
-    because = Because("granted", promise(spec, spec.requests) if spec.parent is None else f"a child lease of {spec.parent}", f"waited {waited_s:.3f} s")
+    lease = promise(spec, spec.requests) if spec.parent is None else f"a child lease of {spec.parent}"
+    because = Because("granted", f"{lease}; it waited {waited_s:.3f} s")
     for what in ("wait", "keep-alive", "caller"):
         agent.due.pop(what, None)
     yield from step(state, agent, Life.STARTING, because, now_s)

@@ -19,7 +19,7 @@ class Because(msgspec.Struct, frozen=True):
     threshold: str = ""
 
     def __str__(self) -> str:
-        against = f" (limit: {self.threshold})" if self.threshold else ""
+        against = f" ({self.threshold})" if self.threshold else ""
         return f"{self.rule}: {self.reading}{against}" if self.reading else self.rule
 
 

@@ -180,6 +180,9 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
+CHOICES: dict[str, tuple[str, ...]] = {"qos": tuple(QosClass), "sharing": tuple(Sharing), "mode": ("foreground", "detached", "exec")}
+
+
 class WrongVersion(InvalidMessage):
     """A request of a protocol version that this officer does not speak."""
 
@@ -198,11 +201,22 @@ def decode(line: bytes) -> Any_:
 def _explained(line: bytes, problem: Exception) -> InvalidMessage:
     try:
         envelope = _envelope.decode(line)
+        written = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _tagged(InvalidMessage(f"not a request: {str(problem)[:200]}; one JSON object a line, see docs/protocol.md"), 0)
     if envelope.v != VERSION:
         return _tagged(WrongVersion(f"this officer speaks protocol version {VERSION}, got {envelope.v}; update the older side"), envelope.id)
-    return _tagged(InvalidMessage(f"{envelope.verb[:40] or 'request'}: {str(problem)[:300]}"), envelope.id)
+    return _tagged(InvalidMessage(_sentence(envelope.verb, str(problem), written)), envelope.id)
+
+
+def _sentence(verb: str, problem: str, written: dict[str, Any]) -> str:
+    """msgspec's "Expected `float` <= 5.0 - at `$.for_s`" with the verb, the field's value and where the rules are."""
+    said, _, path = problem.partition(" - at `$.")
+    field = path.rstrip("`").partition(".")[0].partition("[")[0]
+    if not field:
+        return f"{verb[:40] or 'request'}: {problem[:200]}; see docs/protocol.md"
+    way_out = f"choose {', '.join(CHOICES[field])}" if field in CHOICES else "see docs/protocol.md"
+    return f"{verb[:40] or 'request'}: {field}={str(written.get(field))[:80]!r}: {said[:1].lower()}{said[1:200]}; {way_out}"
 
 
 def _tagged(error: InvalidMessage, request_id: int) -> InvalidMessage:
