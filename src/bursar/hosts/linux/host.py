@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
+from bursar.hosts.linux.kept import KeptFiles, close_each, open_each
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.read.cgroupfiles import parse_events
 from bursar.hosts.linux.read.psi import RESOURCES, read_psi
@@ -57,7 +58,7 @@ class LinuxHost(ABC):
         self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in places}
         """The directory of all agents in each hierarchy."""
         self._use(self.FILES)
-        self._kept_open: dict[Cell, dict[str, int]] = {}
+        self._kept = KeptFiles()
         self._pressure: dict[str, dict[str, int]] | None = None
         self._came_from: list[str] = []
 
@@ -252,7 +253,7 @@ class LinuxHost(ABC):
             usage, count = self._usage(cell), self._kept_read(cell, self.PIDS, "pids.current")
             state = self._watcher.look(cell) or self._tree.state(cell)
             if usage is None or count is None or state is None:
-                self._close_kept(cell)
+                self._kept.drop(cell)
                 return None
             pids = int(count)
             return Reading(
@@ -322,16 +323,15 @@ class LinuxHost(ABC):
         if self._pressure is None:
             agents = self._tree.directory(UNIFIED, CEILING)
             self._pressure = {
-                "node": _open_each({resource: f"/proc/pressure/{resource}" for resource in RESOURCES}),
-                "agents": _open_each({resource: f"{agents}/{resource}.pressure" for resource in RESOURCES}),
+                "node": open_each({resource: f"/proc/pressure/{resource}" for resource in RESOURCES}),
+                "agents": open_each({resource: f"{agents}/{resource}.pressure" for resource in RESOURCES}),
             }
         return {source: read_psi(fds) for source, fds in self._pressure.items()}
 
     def close(self) -> None:
         """Give every descriptor back; agents stay."""
         with self._watcher.lock:
-            for cell in list(self._kept_open):
-                self._close_kept(cell)
+            self._kept.close()
             self._close_pressure()
             self._watcher.close()
 
@@ -424,27 +424,16 @@ class LinuxHost(ABC):
 
     def _kept_read(self, cell: Cell, hierarchy: str, name: str) -> bytes | None:
         """The file's content, through a descriptor that is kept until the cell is gone. Only under the watcher's lock."""
-        fds = self._kept_open.setdefault(cell, {})
-        fd = fds.get(name)
-        if fd is None:
-            fd = files.open_kept(f"{self._tree.directory(hierarchy, cell)}/{name}")
-            if fd is None:
-                return None
-            fds[name] = fd
-        return files.pread(fd)
+        return self._kept.read(cell, self._tree.directory(hierarchy, cell), name)
 
     def _forget(self, cell: Cell) -> None:
-        self._watcher.forget(cell)
-        self._close_kept(cell)
-
-    def _close_kept(self, cell: Cell) -> None:
         with self._watcher.lock:
-            for name in [name for name in self._kept_open if name == cell or (name.agent_id == cell.agent_id and not cell.part)]:
-                _close(self._kept_open.pop(name))
+            self._watcher.forget(cell)
+            self._kept.drop(cell)
 
     def _close_pressure(self) -> None:
         for fds in (self._pressure or {}).values():
-            _close(fds)
+            close_each(fds)
         self._pressure = None
 
     def _sweep(self, cell: Cell) -> None:
@@ -468,14 +457,3 @@ def _wait_until_empty(events: int, deadline_s: float) -> None:
         if left_s <= 0:
             return
         poll.poll(left_s * 1000)
-
-
-def _open_each(paths: dict[str, str]) -> dict[str, int]:
-    opened = {name: files.open_kept(path) for name, path in paths.items()}
-    return {name: fd for name, fd in opened.items() if fd is not None}
-
-
-def _close(fds: dict[str, int]) -> None:
-    for fd in fds.values():
-        os.close(fd)
-    fds.clear()

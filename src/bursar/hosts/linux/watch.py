@@ -153,10 +153,15 @@ class Watcher:
     def watch_calls(self, agent_id: str, directory: str) -> None:
         """Tell of tool calls that appear in or vanish from the agent's *directory* without `expect`."""
         with self.lock:
-            agent = self._agents.setdefault(agent_id, _Agent())
-            if agent.watch is None:
-                agent.watch = kernel_calls.inotify_watch(self._inotify, directory)
-                self._directories[agent.watch] = (agent_id, directory)
+            agent = self._agents.get(agent_id)
+            if agent is not None and agent.watch is not None:
+                return
+            try:
+                watch = kernel_calls.inotify_watch(self._inotify, directory)
+            except FileNotFoundError:  # removed meanwhile, in another thread
+                return
+            self._agents.setdefault(agent_id, _Agent()).watch = watch
+            self._directories[watch] = (agent_id, directory)
 
     def expect(self, cell: Cell, *, made: bool) -> None:
         """We are about to make (or remove) this tool call ourselves: no news. Call `forgive` if it came to nothing."""
