@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from bursar.core.ledger import open_ledger
 from bursar.core.state import Ledger, State
+from bursar.core.terms import terms_of
 from bursar.model.actions import Action, Answer, Apply, Because, Refuse
 from bursar.model.events import Reconfigured
 from bursar.model.kernel import Limits
@@ -21,7 +22,7 @@ def reconfigured(state: State, event: Reconfigured, now_s: float) -> Iterator[Ac
             return
     changed = changes(state.policy, event.policy)
     state.ledger.capacity, state.ledger.allocatable = books.capacity, books.allocatable
-    state.policy = event.policy
+    state.policy, state.terms = event.policy, terms_of(event.policy, books.allocatable)
     state.unsettled_queue = True
     yield Apply(because=Because("reloaded"), policy=event.policy, ceiling=ceiling_of(books))
     yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"changed": changed, "allocatable": books.allocatable}, done=True)

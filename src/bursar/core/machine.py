@@ -14,6 +14,7 @@ from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
 from bursar.core.state import State
+from bursar.core.terms import terms_of
 from bursar.model import events
 from bursar.model.actions import Action
 from bursar.model.events import Event
@@ -73,7 +74,9 @@ CHAPTERS: dict[type[Event], Chapter] = {
 
 def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0, runtime: str = "", socket: str = "") -> State:
     """An empty fleet on a node of *capacity*. Raises BadInput when the policy's amounts cannot be read."""
-    return State(policy=policy, capabilities=capabilities, measured=dict(capacity), ledger=open_ledger(policy, capacity), officer_uid=officer_uid, runtime=runtime, socket=socket)
+    books = open_ledger(policy, capacity)
+    terms = terms_of(policy, books.allocatable)
+    return State(policy=policy, terms=terms, capabilities=capabilities, measured=dict(capacity), ledger=books, officer_uid=officer_uid, runtime=runtime, socket=socket)
 
 
 def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:

@@ -6,7 +6,7 @@ from bursar.core import ledger
 from bursar.core.lending import room
 from bursar.core.state import State
 from bursar.model.agents import QosClass, Sharing, Spec
-from bursar.model.resources import STOCKS, format_amount, format_amounts, parse_amount
+from bursar.model.resources import STOCKS, format_amount, format_amounts
 
 LEAST_MEMORY_BYTES = 4 * 2**20
 """Below this the starting shim itself does not fit."""
@@ -16,47 +16,46 @@ LEAST_CPU_MILLICORES = 10
 
 def complete(state: State, spec: Spec, inside: str | None) -> Spec:
     """*spec* with the defaults table applied; *inside* is the agent that asks from within, if one does."""
-    known = state.policy.resources()
-    limits = _limits(state, spec, inside)
+    terms = state.terms
+    limits = _limits(state, spec) if inside is None else _limits_of_child(state, spec, inside)
     requests = dict(spec.requests)
     if spec.qos is QosClass.BURSTABLE:
         for name, amount in _default_requests(state, inside).items():
             requests.setdefault(name, min(amount, limits.get(name, amount)))
-    for name in known:
-        if name not in STOCKS and name in limits:
+    for name in terms.slots:
+        if name in limits:
             requests.setdefault(name, limits[name])
-    envelope = state.policy.calls.memory
-    call_memory = parse_amount(known["memory"], envelope, "calls.memory") if envelope is not None else None
-    return msgspec.structs.replace(spec, requests=requests, limits=limits, parent=inside, calls_at_once=state.policy.calls.at_once, call_memory_bytes=call_memory)
+    return msgspec.structs.replace(
+        spec, requests=requests, limits=limits, parent=inside, calls_at_once=state.policy.calls.at_once, call_memory_bytes=terms.call_memory_bytes
+    )
 
 
-def _limits(state: State, spec: Spec, inside: str | None) -> dict[str, int]:
+def _limits(state: State, spec: Spec) -> dict[str, int]:
     """Limits as written; memory and pids are never without one."""
-    defaults = state.policy.defaults
-    parent = state.live(inside) if inside is not None else None
     limits = dict(spec.limits)
-    if parent is not None:
-        lent = room(state, parent)
-        limits.setdefault("memory", max(lent["memory"] // 2, spec.requests.get("memory", 0)))
-        limits.setdefault("pids", min(defaults.limit_pids, lent["pids"] // 2))
-        return limits
+    requested = spec.requests.get("memory", 0)
     if spec.qos is QosClass.GUARANTEED:
-        limits.setdefault("memory", spec.requests.get("memory", 0))
-    ceiling = state.ledger.allocatable["memory"]
-    least = parse_amount(STOCKS["memory"], defaults.limit_memory_least, "defaults.limit_memory_least")
-    share = max(int(ceiling * defaults.limit_memory_share), least, spec.requests.get("memory", 0))
-    limits.setdefault("memory", min(share, max(ceiling, spec.requests.get("memory", 0))))
-    limits.setdefault("pids", min(defaults.limit_pids, state.ledger.allocatable["pids"]))
+        limits.setdefault("memory", requested)
+    if "memory" not in limits:
+        limits["memory"] = min(max(state.terms.limit_memory_bytes, requested), max(state.ledger.allocatable["memory"], requested))
+    limits.setdefault("pids", state.terms.limit_pids)
+    return limits
+
+
+def _limits_of_child(state: State, spec: Spec, inside: str) -> dict[str, int]:
+    """Limits as written; without one half of what its parent can lend."""
+    parent = state.live(inside)
+    assert parent is not None, "a peer inside an agent that is not known is refused before"
+    lent = room(state, parent)
+    limits = dict(spec.limits)
+    limits.setdefault("memory", max(lent["memory"] // 2, spec.requests.get("memory", 0)))
+    limits.setdefault("pids", min(state.policy.defaults.limit_pids, lent["pids"] // 2))
     return limits
 
 
 def _default_requests(state: State, inside: str | None) -> dict[str, int]:
     """Small requests for who gives none; of a child never more than its parent's lease has left."""
-    defaults = state.policy.defaults
-    amounts = {
-        "memory": parse_amount(STOCKS["memory"], defaults.request_memory, "defaults.request_memory"),
-        "cpu": parse_amount(STOCKS["cpu"], defaults.request_cpu, "defaults.request_cpu"),
-    }
+    amounts = state.terms.requests
     if inside is None:
         return amounts
     left = ledger.free(state.ledger, inside)

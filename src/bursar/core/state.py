@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappush
 
+from bursar.core.terms import Terms
 from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec
 from bursar.model.kernel import Capabilities, Limits, Reading
 from bursar.model.policy import Policy
@@ -137,6 +138,8 @@ class State:
     """The fleet."""
 
     policy: Policy
+    terms: Terms
+    """The policy's amounts for requests."""
     capabilities: Capabilities
     ledger: Ledger
     measured: dict[str, int] = field(default_factory=dict)

@@ -93,7 +93,6 @@ class Desk:
 
     def _events(self, connection: Connection, request: verbs.Any_, ticket: int) -> list[Event]:
         """What a changing request means to the machine. Raises BadInput."""
-        known = self._officer.state.policy.resources()
         match request:
             case verbs.Run():
                 peer = self._peer(connection)
@@ -108,7 +107,7 @@ class Desk:
                 return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=digest(request.key), status=request.status)]
             case verbs.Call():
                 peer = self._peer(connection)
-                amounts = parse_amounts(request.limits, known, "limit")
+                amounts = parse_amounts(request.limits, self._officer.state.terms.known, "limit")
                 agent_id = request.agent or peer.agent_id or ""
                 if set(amounts) - {"memory", "pids"}:
                     raise BadInput(
@@ -151,7 +150,7 @@ class Desk:
             case verbs.Thaw():
                 return [events.ThawAsked(ticket=ticket, peer=peer, agent_id=name)]
             case verbs.Resize():
-                known = self._officer.state.policy.resources()
+                known = self._officer.state.terms.known
                 limits, requests = parse_amounts(request.limits, known, "limit"), parse_amounts(request.requests, known, "request")
                 return [events.ResizeAsked(ticket=ticket, peer=peer, agent_id=name, limits=limits, requests=requests)]
             case verbs.Heartbeat():
@@ -161,8 +160,8 @@ class Desk:
 
     def _spec(self, request: verbs.Run, peer: Peer) -> Spec:
         """What was asked for, amounts read. Raises BadInput."""
-        policy = self._officer.state.policy
-        known = policy.resources()
+        state = self._officer.state
+        known = state.terms.known
         if request.name:
             check_name(request.name)
         check_name(request.type, "type")
@@ -171,7 +170,7 @@ class Desk:
             owner_uid=peer.uid,
             type=request.type,
             qos=request.qos,
-            priority=policy.defaults.priority if request.priority is None else request.priority,
+            priority=state.policy.defaults.priority if request.priority is None else request.priority,
             sharing=request.sharing,
             requests=parse_amounts(request.requests, known, "request") if request.requests else {},
             limits=parse_amounts(request.limits, known, "limit") if request.limits else {},

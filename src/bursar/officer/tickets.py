@@ -42,8 +42,7 @@ class Tickets:
         """Close every connection that waits for something: the answers were lost with the state."""
         for connection, _ in list(self._open.values()):
             connection.tickets.clear()
-            if connection.transport is not None:
-                connection.transport.close()
+            connection.close()
         self._open.clear()
 
     def answer(self, ticket: int, body: Mapping[str, Any], *, done: bool) -> None:

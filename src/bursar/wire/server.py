@@ -14,6 +14,8 @@ from pathlib import Path
 MOST_LINE_BYTES = 1 << 20
 MOST_UNREAD_BYTES = 4 << 20
 """Answers that a client has not read; beyond it is cut off."""
+MOST_UNSENT_BYTES = 64 << 10
+"""Answers are gathered up to here before they are written."""
 HALF_LINE_S = 10.0
 """How long half a line may lie before the connection is closed."""
 BACKLOG = 1024
@@ -27,6 +29,9 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._rest = b""
         self._half_line: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._in_batch = False
         self.uid = -1
         self.pid = 0
         self.agent_id: str | None = None
@@ -64,7 +69,10 @@ class Connection(asyncio.Protocol):
             return
         self._watch_half_line()
         if lines:
+            self._in_batch = True
             self._server.on_lines(self, lines)
+            self._in_batch = False
+            self._flush()
 
     def _watch_half_line(self) -> None:
         if self._half_line is not None:
@@ -76,18 +84,33 @@ class Connection(asyncio.Protocol):
     def reject(self, message: str) -> None:
         """Say why, and hang up."""
         self._rest = b""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(self._server.rejection(message))
-            self.transport.close()
+        self.send(self._server.rejection(message))
+        self.close()
 
     def send(self, line: bytes) -> None:
-        """Queue one line; a client that does not read is cut off."""
+        """Queue one line. The answers to one batch of lines, or of one turn of the loop, leave in one write."""
+        if not self._unsent and not self._in_batch:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(line)
+        self._unsent_bytes += len(line)
+        if self._unsent_bytes > MOST_UNSENT_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what was queued; a client that does not read is cut off."""
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if not unsent or transport is None or transport.is_closing():
             return
-        transport.write(line)
+        transport.write(b"".join(unsent))
         if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
             transport.abort()
+
+    def close(self) -> None:
+        """Hang up once everything that was sent has left."""
+        self._flush()
+        if self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The server learns which tickets are closed with it."""
@@ -129,6 +152,5 @@ class LineServer:
         if self._server is not None:
             self._server.close()
         for connection in tuple(self.connections):
-            if connection.transport is not None:
-                connection.transport.close()
+            connection.close()
         await asyncio.sleep(0)
