@@ -26,6 +26,7 @@ class Tether:
         self._stay = stay
         self._pause_s = RETRY_FIRST_S
         self._next_try_s: float | None = None
+        self._last_word: Message | None = None
 
     def listen(self) -> None:
         """From now on SIGIO, which must be blocked, says that `look` is worth it."""
@@ -37,11 +38,13 @@ class Tether:
         self.look()
 
     def look(self) -> None:
-        """Take what has come: nothing of it changes what a waiting parent does, but the end of the stream is noticed here."""
+        """Take what has come: nothing of it changes what a waiting parent does, but the end of the stream is noticed here, and a last word is kept."""
         if self._connection is None:
             return
         try:
-            self._connection.received()
+            while messages := self._connection.received():
+                for message in messages:
+                    self._last_word = last_word_of(message) or self._last_word
         except BursarError:
             self._lost()
 
@@ -80,10 +83,11 @@ class Tether:
         assert self._connection is not None
         self._connection.set_timeout(WORD_S)
         number = self._connection.request(verb, **fields)
-        while True:
-            body = body_of(self._connection.receive(), number)
-            if body is not None:
-                return body
+        while self._last_word is None:
+            message = self._connection.receive()
+            body = body_of(message, number)
+            self._last_word = last_word_of(message) if body is None else body
+        return self._last_word
 
     def _come_back(self) -> None:
         assert self._stay is not None
@@ -102,3 +106,9 @@ class Tether:
         self._connection = None
         if self._stay is not None:
             self._next_try_s = time.monotonic() + self._pause_s
+
+
+def last_word_of(message: Message) -> Message | None:
+    """The body of *message* if it tells how the command ended: an officer that saw it by itself says so before it is told."""
+    body = message.get("ok")
+    return body if isinstance(body, dict) and body.get("status") is not None else None
