@@ -195,6 +195,16 @@ def test_the_sentence_is_told_at_the_end(world: ToyWorld):
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "bursar: w1 needed more memory than its 256 MiB\n")
 
 
+def test_the_officer_may_have_seen_the_end_by_itself(world: ToyWorld):
+    """Its word is taken from whichever answer brings it first, also when it leaves right after."""
+    client = world.start("run", "--", "sh", "-c", "read line; exit 7", stdin=subprocess.PIPE)
+    world.toy.wait_for("place")
+    world.toy.tell_runner(ok={"agent": "w1", "end": "exited", "status": 7 << 8, "sentence": "seen by the officer"})
+    world.toy.stop()
+    assert client.communicate("go\n")[1] == "bursar: seen by the officer\n"
+    assert client.returncode == 7
+
+
 def test_a_silent_officer_does_not_hold_up_the_end(world: ToyWorld):
     """The last word may take a second, not more."""
     world.toy.silent_on = {"ended"}

@@ -6,7 +6,7 @@ from bursar.cli.endings import failed
 from bursar.cli.foreground import Launch, run_in_front
 from bursar.cli.start import Placement, find, true_environment, unstartable, with_grant
 from bursar.cli.tether import Tether
-from bursar.cli.words import HELP, Flag, Options, amounts, parse, text, usage
+from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, text, usage
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import Connection, Message, body_of
 from bursar.wire.places import socket_path
@@ -21,12 +21,9 @@ HEAD = """\
 bursar call [--agent AGENT] [--limit AMOUNTS] -- COMMAND…: run COMMAND as a tool call. Out of memory, it dies alone.
 Exit code: the command's own; 125 not started, 126 cannot be executed, 127 not found."""
 
-_SHOWN = 80
-
 
 def main(words: list[str]) -> int:
     """Run *words*; the exit code where the command itself gives none."""
-    as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
         options, command = parse(words, FLAGS, "call")
         if options.get("--help"):
@@ -36,7 +33,7 @@ def main(words: list[str]) -> int:
             raise BadInput("there is no command; write it after --, as in `bursar call -- pytest -q`")
         return _start(options, command)
     except BursarError as problem:
-        return failed(problem, as_json=as_json)
+        return failed(problem, as_json=asks_json(words))
 
 
 def _start(options: Options, command: list[str]) -> int:
@@ -59,7 +56,7 @@ def _start(options: Options, command: list[str]) -> int:
 def _await_grant(connection: Connection, key: str, options: Options, command: list[str]) -> Message:
     """The `granted` event. Raises the officer's error, and NoOfficer when it says nothing."""
     asked = {field: options[flag] for flag, field in (("--agent", "agent"), ("--limit", "limits")) if flag in options}
-    number = connection.request("call", key=key, **asked, command=" ".join(command)[:_SHOWN])
+    number = connection.request("call", key=key, **asked, command=first_words(command))
     while True:
         try:
             message = connection.receive()

@@ -7,7 +7,7 @@ from bursar.cli.endings import failed, say, watched
 from bursar.cli.foreground import Launch, run_in_front
 from bursar.cli.start import Placement, become, find, restore_signals, true_environment, unstartable, with_grant
 from bursar.cli.tether import Tether
-from bursar.cli.words import HELP, Flag, Options, amounts, parse, seconds, text, usage, whole_number
+from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, seconds, text, usage, whole_number
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection, Message, body_of
 from bursar.wire.summon import connect
@@ -44,9 +44,6 @@ _FIELDS = {
     "--wait": "wait_s",
     "--ttl": "ttl_s",
 }
-_SHOWN = 80
-"""Characters of the command that the officer is told: for people, never the arguments in full."""
-
 RETURN_S = 600.0
 """How long a queued client waits for an officer that went away."""
 RETRY_S = 0.5
@@ -54,7 +51,6 @@ RETRY_S = 0.5
 
 def main(words: list[str]) -> int:
     """Run *words*; the exit code where the command itself gives none."""
-    as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
     try:
         options, command = parse(words, FLAGS, "run")
         if options.get("--help"):
@@ -63,7 +59,7 @@ def main(words: list[str]) -> int:
         check_options(options, command)
         return _start(options, command)
     except BursarError as problem:
-        return failed(problem, as_json=as_json)
+        return failed(problem, as_json=asks_json(words))
 
 
 def check_options(options: Options, command: list[str]) -> None:
@@ -119,7 +115,7 @@ def request_of(options: Options, command: list[str]) -> Message:
     if "--no-wait" in options:
         request["wait_s"] = 0
     mode = "detached" if "--detach" in options else "exec" if "--exec" in options else "foreground"
-    return {"key": os.urandom(16).hex(), **request, "mode": mode, "command": " ".join(command)[:_SHOWN]}
+    return {"key": os.urandom(16).hex(), **request, "mode": mode, "command": first_words(command)}
 
 
 def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]:

@@ -66,6 +66,8 @@ class Tether:
         """The officer's last word to *verb*; empty when it has none within WORD_S."""
         for _ in range(2):
             try:
+                if self._last_word is not None:
+                    return self._last_word
                 if self._connection is None:
                     if self._stay is None or self._next_try_s is None:
                         return {}

@@ -18,6 +18,9 @@ class Flag:
         self.read = read
 
 
+SHOWN = 80
+"""Characters of a command."""
+
 HELP = {"--help": Flag("print this and leave")}
 
 
@@ -50,6 +53,16 @@ def parse(words: list[str], flags: "Mapping[str, Flag]", verb: str) -> tuple[Opt
             position += 1
         options[name] = joined(options.get(name), flag.read(text, name), name)
     return options, words[position:]
+
+
+def asks_json(words: list[str]) -> bool:
+    """Whether `--json` is among the options, also when they cannot be read."""
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def first_words(command: list[str]) -> str:
+    """What the officer is told of a command, for people: never the arguments in full."""
+    return " ".join(command)[:SHOWN]
 
 
 def joined(before: object, value: object, name: str) -> object:
