@@ -60,7 +60,7 @@ class LinuxHost(ABC):
         self._use(self.FILES)
         self._kept = KeptFiles()
         self._pressure: dict[str, dict[str, int]] | None = None
-        self._came_from: list[str] = []
+        self._came_from: dict[str, str] = {}
 
     # --- what differs between back ends
 
@@ -123,7 +123,6 @@ class LinuxHost(ABC):
         """Remove the tree if no agent and nobody else stands in it; says whether it is gone."""
         if self._tree.agents():
             return False
-        self._unshelter()
         self._close_pressure()
         self._leave_shelter()
         return self._tree.unmake_root()
@@ -183,14 +182,8 @@ class LinuxHost(ABC):
 
     def shelter(self) -> None:
         """Move our own process into officer/, so that no agent's limit is ours and no agent's end ends us."""
-        bases = read_bases()
-        self._came_from = [bases[hierarchy].directory for hierarchy in self.record if hierarchy in bases]
+        self._came_from = {hierarchy: base.directory for hierarchy, base in read_bases().items()}
         self._tree.move(os.getpid(), "officer")
-
-    def _unshelter(self) -> None:
-        """Go back to where we came from, if that is still there: a tree with us in it could not be removed."""
-        for directory in self._came_from:
-            files.put(f"{directory}/cgroup.procs", str(os.getpid()))
 
     def set_oom_scores(self, cell: Cell, score: int) -> None:
         """oom_score_adj of every process in the cell, *score* above our own; where lowering is refused the old one stands."""
@@ -338,12 +331,13 @@ class LinuxHost(ABC):
     # --- inside
 
     def _leave_shelter(self) -> None:
-        """Go back above the tree: nobody is removed from under himself. Where the kernel refuses, the tree stays."""
+        """Go back to where we came from, else above the tree: nobody is removed from under himself. Where the kernel refuses, the tree stays."""
         pid = str(os.getpid())
-        for root in self._tree.roots():
+        for hierarchy in self._tree.places:
+            root = self.record[hierarchy]
             if pid in (files.read(f"{root}/officer/cgroup.procs") or b"").decode().split():
                 with suppress(HostError):
-                    files.put(f"{os.path.dirname(root)}/cgroup.procs", pid)
+                    files.put(f"{self._came_from.get(hierarchy, os.path.dirname(root))}/cgroup.procs", pid)
 
     def _path(self, cell: Cell, file: File) -> str:
         return f"{self._tree.directory(file.hierarchy, cell)}/{file.name}"
