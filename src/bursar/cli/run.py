@@ -133,8 +133,7 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
             raise NoOfficer(f"the officer at {connection.path} does not answer `run` within {ANSWER_S:.0f} s") from problem
         except NoOfficer:
             connection.close()
-            connection = _come_back(connection.path)
-            number = connection.request("run", **request)
+            connection, number = _come_back(connection.path, request)
             continue
         if message.get("id") not in (number, 0):
             continue
@@ -154,11 +153,13 @@ def _show_place(message: Message, shown: str) -> str:
     return line
 
 
-def _come_back(path: str) -> Connection:
+def _come_back(path: str, request: Message) -> tuple[Connection, int]:
+    """A new connection on which *request* was sent again: an officer that is dying may still take the one and not read the other."""
     deadline_s = time.monotonic() + RETURN_S
     while True:
         try:
-            return Connection(path)
+            connection = Connection(path)
+            return connection, connection.request("run", **request)
         except NoOfficer:
             if time.monotonic() > deadline_s:
                 raise
