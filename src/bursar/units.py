@@ -4,23 +4,30 @@
 Amounts are integers in 0..MAX_AMOUNT; 2^53 is the largest integer that every JSON reader keeps exact.
 """
 
+from functools import lru_cache
+
 from bursar.errors import InvalidAmount
 
 MAX_AMOUNT = 2**53
+MAX_TEXT = 64
+"""Characters in a written amount."""
 
 _BINARY = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _DECIMAL = {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "k": 10**3, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "B": 1, "": 1}
 _BYTES = _BINARY | _DECIMAL
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
+_remembered = lru_cache(maxsize=256, typed=True)
+"""A fleet writes the same few amounts again and again."""
 
 
 def _split(text: str) -> tuple[str, str]:
     """Number and suffix of *text*: "4.5GiB" → ("4.5", "GiB")."""
     text = text.strip()
-    end = len(text)
-    while end and not (text[end - 1].isdigit() or text[end - 1] == "."):
-        end -= 1
-    return text[:end], text[end:].strip()
+    number = text.rstrip(_LETTERS).rstrip()
+    return number, text[len(number) :].strip()
 
 
 def _number(number: str) -> tuple[int, int] | None:
@@ -41,9 +48,9 @@ def shown(value: object) -> str:
 
 
 def _scaled(text: str | int | float, field: str, suffixes: dict[str, int], example: str) -> int:
-    number, suffix = _split(text) if isinstance(text, str) else (shown(text), "")
+    number, suffix = _split(text[: MAX_TEXT + 1]) if isinstance(text, str) else (shown(text), "")
     fraction = _number(number)
-    if fraction is None or suffix not in suffixes:
+    if fraction is None or suffix not in suffixes or (isinstance(text, str) and len(text) > MAX_TEXT):
         raise InvalidAmount(f"{field} must be an amount such as {example}, got {shown(text)}; write for example {field}={example}")
     amount = fraction[0] * suffixes[suffix] // fraction[1]
     if amount > MAX_AMOUNT:
@@ -51,11 +58,13 @@ def _scaled(text: str | int | float, field: str, suffixes: dict[str, int], examp
     return amount
 
 
+@_remembered
 def parse_bytes(text: str | int, field: str = "memory") -> int:
     """Bytes in *text*; KiB MiB GiB TiB (and K M G T) are powers of 1024, kB MB GB TB of 1000. Raises InvalidAmount."""
     return _scaled(text, field, _BYTES, "512MiB")
 
 
+@_remembered
 def parse_millicores(text: str | int | float, field: str = "cpu") -> int:
     """Thousandths of a core in *text*: "0.5" and "500m" are 500, "2" is 2000. Raises InvalidAmount."""
     if isinstance(text, str) and text.strip().endswith("m"):

@@ -78,7 +78,7 @@ def _taken(state: State, spec: Spec) -> str | None:
 
 def _by_key(state: State, key: str) -> Agent | None:
     """A nameless request that comes again is found by its secret. Rare: a scan will do."""
-    return next((state.agents[name] for name in state.waiting if state.agents[name].spec.key == key), None) if key else None
+    return next((state.agents[name] for name in state.waiting if state.agents[name].spec.key == key), None) if key and state.waiting else None
 
 
 def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None:
@@ -90,22 +90,7 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
             return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{queue.lacking(missing)} in the lease of {spec.parent}; ask for less", shortage=missing)
         return None
     if event.wait_s is not None and event.wait_s <= 0:
-        missing = lacks(spec.requests, ledger.free(state.ledger))
-        if not missing and not state.waiting:
-            return None
-        position = len(state.waiting)
-        reason = queue.lacking(missing) if missing else f"{position} others wait before it"
-        because = Because("no room and not to wait", reason)
-        held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
-        return Refuse(
-            because=because,
-            ticket=event.ticket,
-            code="refused",
-            message=f"{reason}{held}; leave out --no-wait to queue",
-            shortage=missing,
-            position=position,
-            retry_after_s=queue.retry_after_s(state, position),
-        )
+        return _no_wait(state, event.ticket, spec)
     if len(state.waiting) >= state.policy.queue.length:
         because = Because("the queue is full", str(len(state.waiting)), str(state.policy.queue.length))
         message = f"{len(state.waiting)} requests wait already, queue.length is {state.policy.queue.length}; try again later"
@@ -113,6 +98,25 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
             because=because, ticket=event.ticket, code="refused", message=message, position=len(state.waiting), retry_after_s=queue.retry_after_s(state, len(state.waiting))
         )
     return None
+
+
+def _no_wait(state: State, ticket: int, spec: Spec) -> Refuse | None:
+    """The refusal for a request that is not to wait, unless it is granted at once."""
+    missing = lacks(spec.requests, ledger.free(state.ledger))
+    if not missing and not state.waiting:
+        return None
+    position = len(state.waiting)
+    reason = queue.lacking(missing) if missing else f"{position} others wait before it"
+    held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
+    return Refuse(
+        because=Because("no room and not to wait", reason),
+        ticket=ticket,
+        code="refused",
+        message=f"{reason}{held}; leave out --no-wait to queue",
+        shortage=missing,
+        position=position,
+        retry_after_s=queue.retry_after_s(state, position),
+    )
 
 
 def _named(state: State, spec: Spec) -> Spec:

@@ -63,7 +63,7 @@ def why_waiting(state: State, agent: Agent) -> Because:
 
 def lacking(missing: dict[str, int]) -> str:
     """A shortage for people: "memory: 1 GiB is missing"."""
-    return "; ".join(f"{name}: {format_amount(name, amount)} is missing" for name, amount in sorted(missing.items()))
+    return "; ".join([f"{name}: {format_amount(name, amount)} is missing" for name, amount in sorted(missing.items())])
 
 
 def allocatable_text(state: State, missing: dict[str, int], parent: str | None) -> str:
@@ -71,7 +71,7 @@ def allocatable_text(state: State, missing: dict[str, int], parent: str | None) 
     if parent is not None:
         return f"the lease of {parent}"
     books = state.ledger
-    return ", ".join(f"{name} {format_amount(name, books.total.get(name, 0))} of {format_amount(name, books.allocatable.get(name, 0))} held" for name in sorted(missing))
+    return ", ".join([f"{name} {format_amount(name, books.total.get(name, 0))} of {format_amount(name, books.allocatable.get(name, 0))} held" for name in sorted(missing)])
 
 
 def retry_after_s(state: State, position: int) -> float | None:

@@ -6,7 +6,7 @@ from bursar.core import ledger
 from bursar.core.lending import room
 from bursar.core.state import State
 from bursar.model.agents import QosClass, Sharing, Spec
-from bursar.model.resources import STOCKS, format_amount, format_amounts
+from bursar.model.resources import STOCKS, Amounts, format_amount, format_amounts
 
 LEAST_MEMORY_BYTES = 4 * 2**20
 """Below this the starting shim itself does not fit."""
@@ -95,9 +95,13 @@ def impossible(state: State, spec: Spec) -> str | None:
                 has = f"{name}={format_amount(name, left[name])}"
                 return f"limit {name}={format_amount(name, amount)} is above what agent {spec.parent} has left of its own lease, {has}; ask for less"
         return None
-    for what, amounts in (("request", spec.requests), ("limit", spec.limits)):
-        for name, amount in amounts.items():
-            most = state.ledger.allocatable.get(name, 0) if what == "request" or name != "cpu" else state.ledger.capacity.get(name, 0)
-            if amount > most:
-                return f"{what} {name}={format_amount(name, amount)} is above what this node can give to agents, {name}={format_amount(name, most)}; ask for less"
+    books = state.ledger
+    return _beyond("request", spec.requests, books.allocatable) or _beyond("limit", spec.limits, books.allocatable | {"cpu": books.capacity.get("cpu", 0)})
+
+
+def _beyond(what: str, amounts: Amounts, node: Amounts) -> str | None:
+    for name, amount in amounts.items():
+        most = node.get(name, 0)
+        if amount > most:
+            return f"{what} {name}={format_amount(name, amount)} is above what this node can give to agents, {name}={format_amount(name, most)}; ask for less"
     return None

@@ -6,6 +6,7 @@ missing counts as nothing asked, nothing held.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -75,13 +76,17 @@ def parse_amount(resource: Resource, text: str | int | float, field: str) -> int
         case Unit.MILLICORES:
             return units.parse_millicores(text, field)
         case Unit.BYTES:
-            return units.parse_bytes(text, field)  # type: ignore[arg-type]
+            return units.parse_bytes(text, field)
         case Unit.COUNT:
             return units.parse_count(text, field)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=256)
 def format_amount(name: str, amount: int) -> str:
-    """*amount* of the resource *name* for people; a name that we do not know is counted."""
+    """*amount* of the resource *name* for people; a name that we do not know is counted.
+
+    Remembered: refusals of a full node say the same few amounts again and again.
+    """
     resource = STOCKS.get(name)
     if resource is None or resource.unit is Unit.COUNT:
         return str(amount)

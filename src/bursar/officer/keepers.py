@@ -25,7 +25,7 @@ class Keepers:
     def observe(self, batch: Iterable[Event], state: State) -> None:
         """Start looking for the status of each detached agent that a batch says is over."""
         for event in batch:
-            if isinstance(event, MainGone | Emptied) and not (isinstance(event, Emptied) and event.part.startswith("call-")):
+            if isinstance(event, (MainGone, Emptied)) and not (isinstance(event, Emptied) and event.part.startswith("call-")):
                 agent = state.live(event.agent_id)
                 if agent is not None and agent.spec.detached and not agent.status_final:
                     self._look(agent.id, 0)

@@ -32,7 +32,15 @@ Performed = (
 
 def perform(action: Performed, hands: Hands) -> None:
     """Do what *action* says."""
-    match action:
+    match action:  # the frequent ones first
+        case actions.Answer():
+            hands.answer(action)
+        case actions.Refuse():
+            hands.refuse(action)
+        case actions.Record():
+            hands.record(action)
+        case actions.Watch():
+            hands.watch(action)
         case actions.Shape():
             hands.shape(action)
         case actions.Place():
@@ -55,14 +63,6 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.open_output(action)
         case actions.DropOutput():
             hands.drop_output(action)
-        case actions.Answer():
-            hands.answer(action)
-        case actions.Refuse():
-            hands.refuse(action)
-        case actions.Record():
-            hands.record(action)
-        case actions.Watch():
-            hands.watch(action)
         case actions.Apply():
             hands.apply(action)
         case actions.Shutdown():

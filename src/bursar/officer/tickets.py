@@ -12,6 +12,21 @@ from bursar.wire.server import Connection
 _encode = msgspec.json.Encoder().encode
 
 
+class _Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is not known is left out."""
+
+    code: str
+    message: str
+    shortage: dict[str, int] = {}
+    position: int | None = None
+    retry_after_s: float | None = None
+
+
+class _ErrorLine(msgspec.Struct, frozen=True):
+    id: int
+    error: _Error
+
+
 class Tickets:
     """Open questions. A ticket is a number that core may keep as long as it likes."""
 
@@ -58,7 +73,8 @@ class Tickets:
         found = self._take(action.ticket)
         if found is not None:
             connection, request_id = found
-            connection.send(error_line(request_id, action.code, action.message, shortage=action.shortage, position=action.position, retry_after_s=action.retry_after_s))
+            error = _Error(code=action.code, message=action.message, shortage=action.shortage, position=action.position, retry_after_s=action.retry_after_s)
+            connection.send(_encode(_ErrorLine(request_id, error)) + b"\n")
 
     def _take(self, ticket: int) -> tuple[Connection, int] | None:
         found = self._open.pop(ticket, None)
@@ -67,7 +83,6 @@ class Tickets:
         return found
 
 
-def error_line(request_id: int, code: str, message: str, **details: Any) -> bytes:
-    """An error as a line; details that are None or empty are left out."""
-    said = {name: value for name, value in details.items() if value not in (None, {})}
-    return _encode({"id": request_id, "error": {"code": code, "message": message, **said}}) + b"\n"
+def error_line(request_id: int, code: str, message: str) -> bytes:
+    """An error as a line."""
+    return _encode(_ErrorLine(request_id, _Error(code=code, message=message))) + b"\n"
