@@ -25,9 +25,7 @@ def complete(state: State, spec: Spec, inside: str | None) -> Spec:
     for name in terms.slots:
         if name in limits:
             requests.setdefault(name, limits[name])
-    return msgspec.structs.replace(
-        spec, requests=requests, limits=limits, parent=inside, calls_at_once=state.policy.calls.at_once, call_memory_bytes=terms.call_memory_bytes
-    )
+    return msgspec.structs.replace(spec, requests=requests, limits=limits, parent=inside, calls_at_once=state.policy.calls.at_once, call_memory_bytes=terms.call_memory_bytes)
 
 
 def _limits(state: State, spec: Spec) -> dict[str, int]:
