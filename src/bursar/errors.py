@@ -21,6 +21,9 @@ A vanished cgroup or pid is not an error: it happens every hour and comes back a
 class BursarError(Exception):
     """Anything that bursar raises on purpose."""
 
+    details: "dict[str, object]"
+    """Where the officer said it: its whole answer."""
+
 
 class BadInput(BursarError):
     """The caller's mistake; the message names the field, the value and the way out."""

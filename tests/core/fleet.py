@@ -39,6 +39,8 @@ class Fleet:
         """Cells that stand."""
         self.processes: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.refuses: dict[str, events.Failed] = {}
+        self.deaths: dict[tuple[str, str], Death] = {}
+        """What is read of a cell when it is removed."""
         self.recovered = False
         self._ticket = 0
         self._pid = 100
@@ -141,7 +143,7 @@ class Fleet:
             case actions.Remove():
                 for cell in [cell for cell in self.kernel if cell[0] == name and (not part or cell[1] == part)]:
                     del self.kernel[cell]
-                return [events.Removed(action_id=number, agent_id=name, part=part, death=Death())]
+                return [events.Removed(action_id=number, agent_id=name, part=part, death=self.deaths.get((name, part), Death()))]
             case actions.Freeze() | actions.Thaw():
                 return [events.Froze(action_id=number, agent_id=name, frozen=isinstance(action, actions.Freeze))]
             case _:

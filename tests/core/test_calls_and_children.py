@@ -1,7 +1,7 @@
 """Tool calls within their envelope, and child leases carved from a parent's."""
 
 from bursar.model import actions, events
-from bursar.model.agents import QosClass
+from bursar.model.agents import Death, QosClass
 from bursar.model.kernel import Capabilities, Limits
 from tests.core.fleet import ALICE, BOB, CAPABILITIES, GIB, MIB, Fleet, Peer
 
@@ -79,6 +79,18 @@ def test_a_call_that_runs_out_of_memory_dies_whole_and_its_agent_lives():
     assert "call 1 of a" in fleet.last(back)["sentence"]
     assert "Agent a goes on" in fleet.last(back)["sentence"]
     assert fleet.life("a") == "running"
+
+
+def test_what_was_killed_in_a_call_is_not_the_agents_own_death():
+    """The agent ends with the call's 137; its own sentence does not repeat what the call's said."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": GIB})
+    call(fleet, memory=64 * MIB)
+    place(fleet, 1)
+    fleet.do(events.OutOfMemory(agent_id="a", part="call-1", kills=1, memory_peak_bytes=64 * MIB))
+    fleet.do(events.CallReturned(ticket=fleet.ticket(), agent_id="a", call=1, key=KEY, status=9))
+    fleet.deaths["a", ""] = Death(oom_kills=1)
+    assert fleet.last(fleet.exit("a", 137 << 8))["sentence"] is None
 
 
 def test_a_call_whose_caller_is_gone_is_ended():

@@ -230,15 +230,8 @@ def test_what_the_kernel_counted_last_is_told():
     """A kill that no notice told of is found in the counters read at removal."""
     fleet = Fleet()
     fleet.start("a", limits={"memory": GIB})
-    ticket = fleet.ticket()
-    fleet.processes["a", "main"].clear()
-    batch = [events.CommandEnded(ticket=ticket, agent_id="a", key="key-of-a", status=KILLED), events.Emptied(agent_id="a", part="")]
-    original = fleet._effect
-    fleet._effect = lambda action: [  # type: ignore[method-assign]
-        events.Removed(action_id=action.action_id, agent_id="a", part="", death=Death(oom_kills=1, memory_peak_bytes=GIB)) if isinstance(action, actions.Remove) else event
-        for event in original(action)
-    ]
-    fleet.do(*batch)
+    fleet.deaths["a", ""] = Death(oom_kills=1, memory_peak_bytes=GIB)
+    ticket = fleet.exit("a", KILLED)
     assert "its limit is 1 GiB" in fleet.last(ticket)["sentence"]
 
 

@@ -114,6 +114,7 @@ def call_removed(state: State, agent: Agent, event: Removed, now_s: float) -> It
     if call is None:
         return
     kills = max(call.kills, event.death.oom_kills)
+    agent.call_kills += kills
     peak = event.death.memory_peak_bytes if event.death.memory_peak_bytes is not None else call.memory_peak_bytes
     limit = call.limits.memory_bytes if call.limits else agent.spec.limits["memory"]
     sentence = call_sentence(agent.id, call.number, limit, kills, peak)

@@ -153,7 +153,8 @@ def removed(state: State, event: Removed, now_s: float) -> Iterator[Action]:
         return
     agent.pending.discard("remove")
     agent.removed = True
-    agent.kills = max(agent.kills, event.death.oom_kills)
+    in_calls = agent.call_kills + sum(call.kills for call in agent.calls.values())
+    agent.kills = max(agent.kills, event.death.oom_kills - in_calls)
     agent.kill_peak_bytes = event.death.memory_peak_bytes if event.death.memory_peak_bytes is not None else agent.kill_peak_bytes
     if event.death.status is not None and not agent.status_final:
         agent.status, agent.status_final = event.death.status, True

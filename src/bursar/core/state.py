@@ -81,6 +81,8 @@ class Agent:
     reading: Reading | None = None
     oom_score_adj: int = 0
     kills: int = 0
+    call_kills: int = 0
+    """Of its tool calls so far: they are not its own."""
     kill_peak_bytes: int | None = None
     """Out-of-memory kills in its own processes, not in its calls."""
     status: int | None = None

@@ -157,7 +157,7 @@ def body_of(message: Message, number: int) -> Message | None:
 def problem_of(error: Message) -> BursarError:
     """The narrowest exception for an officer's error; `details` holds the error as it came."""
     problem = _BY_CODE.get(str(error.get("code")), BursarError)(str(error.get("message", "the officer gave no reason")))
-    problem.details = error  # type: ignore[attr-defined]
+    problem.details = error
     return problem
 
 

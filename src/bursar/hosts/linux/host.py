@@ -223,6 +223,7 @@ class LinuxHost(ABC):
         if not files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.kill", "1"):
             for pidfd in process.kill_each(self.pids(cell)):  # before Linux 5.14
                 os.close(pidfd)
+        self._watcher.look(cell)  # the kernel tells of an emptied cgroup at most each 10 ms
 
     def signal(self, agent_id: str, number: int) -> bool:
         """Send a signal to the command's process, by its pidfd; False when it is gone."""

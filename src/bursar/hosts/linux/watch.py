@@ -273,6 +273,8 @@ class Watcher:
         status = process.exit_status(fd)
         if status is not None or not main.is_dead:
             self._told.append(MainGone(agent_id=main.agent_id, status=status))
+        if not main.is_dead:
+            self.look(Cell(main.agent_id))  # the kernel tells of an emptied cgroup at most each 10 ms
         main.is_dead = True
         if status is not None or mask & select.EPOLLHUP:
             self._silence(fd)
