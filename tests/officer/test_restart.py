@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,7 @@ def aftermath(town: World) -> Before:
     assert town.bursar("freeze", "frozen").returncode == 0
     assert town.bursar("freeze", "behind-0", "--for", "3s").returncode == 0
     until(lambda: town.kernel.is_frozen("frozen") and town.kernel.is_frozen("behind-0"), "both stand still")
+    Path(f"/proc/{before.pids['front-2']}/oom_score_adj").write_text("0")
     town.kill_officer()
     before.dead_at_s = time.monotonic()
     (town.state / "go-1").touch()
@@ -124,12 +126,20 @@ def test_up_from_another_session_recovers_everybody(town: World, aftermath: Befo
     assert [town.life(name) for name in aftermath.queued] == ["queued", "queued"]
 
 
+def test_a_score_that_somebody_lowered_meanwhile_is_raised_again(town: World, aftermath: Before):
+    """Each process may write its own; the officer looks again."""
+    wanted = town.inspect("front-2")["oom_score_adj"]
+    assert wanted > 500
+    until(lambda: Path(f"/proc/{aftermath.pids['front-2']}/oom_score_adj").read_text() == f"{wanted}\n", "it is raised")
+
+
 def test_recovery_takes_less_than_a_second(town: World, aftermath: Before):
     """By the officer's own log: from its start to ready."""
     ready = [line for line in town.log().splitlines() if "ready" in line][-1]
     took_s = float(ready.rpartition("took_s=")[2])
     print(f"recovered in {took_s * 1000:.0f} ms")
-    assert "agents=" in ready and took_s < 1.0
+    assert "agents=" in ready
+    assert took_s < 1.0
 
 
 def test_the_keeper_kept_the_code_of_who_ended_meanwhile(town: World, aftermath: Before):
@@ -215,7 +225,8 @@ def test_down_leaves_agents_and_up_finds_them(private: World):
     said = private.bursar("down")
     assert (said.returncode, "1 agent runs on" in said.stdout) == (0, True)
     assert private.bursar("ps").returncode == 4
-    assert lives(pid) and limits_of(private, "stays") == limits
+    assert lives(pid)
+    assert limits_of(private, "stays") == limits
     assert actor.tell(grow=1) == {"held": 1}
     private.up()
     assert (private.life("stays"), actor.pid) == ("running", pid)
