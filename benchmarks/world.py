@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from bursar.wire.client import Connection, Message, body_of
 
 BURSAR = Path(sys.executable).with_name("bursar")
 PATIENCE_S = 60.0
+RUNTIME = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PAGE = os.sysconf("SC_PAGESIZE")
 TINY: Message = {"requests": {"memory": "1MiB", "cpu": "0.001"}, "limits": {"memory": "16MiB", "pids": 8}}
 """What a sleeper asks for: a thousand fit on a small machine."""
@@ -113,16 +113,14 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """An officer that is gone afterwards, with all that it made."""
-    state = Path(tempfile.mkdtemp(prefix="bb-"))
-    try:
-        made = World(state)
+    """An officer that is gone afterwards, with all that it made. As on a machine its journal is on disk and its `run` on a tmpfs."""
+    with tempfile.TemporaryDirectory(prefix="bb-") as state, tempfile.TemporaryDirectory(prefix="bb-", dir=RUNTIME) as runtime:
+        os.symlink(runtime, f"{state}/run")
+        made = World(Path(state))
         try:
             yield made
         finally:
             made.close()
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
 
 
 def wait_until(is_so: Callable[[], bool], what: str, step_s: float = 0.01) -> None:

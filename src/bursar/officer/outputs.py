@@ -78,13 +78,13 @@ class Outputs:
         return parse_status(text)
 
     def write_envelope(self, agent_id: str, limits: Limits) -> None:
-        """What the wrapper may give to one call without asking: "memory_bytes pids calls"."""
+        """What the wrapper may give to one call without asking: "memory_bytes pids calls". One that finds it half written asks us."""
         memory = min(self.call_memory_bytes or limits.memory_bytes, limits.memory_bytes)
-        path = self._envelopes / agent_id
-        temporary = path.with_name(f".{agent_id}")
-        temporary.write_text(f"{memory} {min(self.call_pids, limits.pids)} {self.calls_at_once}\n")
-        temporary.chmod(0o644)
-        temporary.rename(path)
+        descriptor = os.open(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(descriptor, f"{memory} {min(self.call_pids, limits.pids)} {self.calls_at_once}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def drop_envelope(self, agent_id: str) -> None:
         """The agent ended."""

@@ -19,9 +19,12 @@ class Recorder:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._lane: Lane[tuple[int, str | None]] = Lane("store", self._committed)
+        self._lane: Lane[bool] = Lane("store", lambda _: self._release())
         self._lines: list[Line] = []
         self._batch = 0
+        self._unwritten: deque[tuple[int, list[Line]]] = deque()
+        self._settled = 0
+        """The last batch that is committed, or that the store refused."""
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self.failing: str | None = None
         """Why the last commit failed; None when it did not."""
@@ -33,29 +36,33 @@ class Recorder:
     def after(self, send: Callable[[], None]) -> None:
         """Call *send* when everything added so far is committed (or the store has failed)."""
         self._waiting.append((self._batch + 1 if self._lines else self._batch, send))
-        if not self._lines and self._lane.backlog() == 0 and self._waiting[0][0] <= self._settled:
-            self._release()
-
-    _settled = 0
+        self._release()
 
     def flush(self) -> None:
         """The batch is performed: commit it."""
         if not self._lines:
             return
         self._batch += 1
-        lines, self._lines, batch = self._lines, [], self._batch
-        self._lane.submit(lambda: self._write(batch, lines))
+        self._unwritten.append((self._batch, self._lines))
+        self._lines = []
+        self._lane.submit(self._commit)
 
-    def _write(self, batch: int, lines: list[Line]) -> tuple[int, str | None]:
+    def _commit(self) -> bool | None:
+        """In the lane: every batch that waits by now is one transaction. The loop is told where an answer may wait for it."""
+        lines: list[Line] = []
+        batch = 0
+        while self._unwritten:
+            batch, more = self._unwritten.popleft()
+            lines += more
+        if not lines:
+            return None
         try:
             self._journal.write(lines)
+            self.failing = None
         except JournalError as problem:
-            return batch, str(problem)
-        return batch, None
-
-    def _committed(self, results: list[tuple[int, str | None]]) -> None:
-        self._settled, self.failing = results[-1]
-        self._release()
+            self.failing = str(problem)
+        self._settled = batch  # before we look who waits: whoever comes later finds it settled
+        return True if self._waiting else None
 
     def _release(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._settled:
