@@ -197,7 +197,7 @@ def _empty(state: State, agent: Agent) -> Iterator[Action]:
 def marks(agent: Agent) -> dict[str, str]:
     """What the agent's directory says of it, for an officer that has lost its journal; never the command, which anybody could read there."""
     lease = msgspec.structs.replace(agent.spec, command="")
-    return {"lease": msgspec.json.encode(lease).decode()} | restraint_marks(agent)
+    return {"lease": msgspec.json.encode(lease).decode()} | (restraint_marks(agent) if agent.restraints else {})
 
 
 def restraint_marks(agent: Agent) -> dict[str, str]:
