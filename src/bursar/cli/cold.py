@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from bursar import __version__
-from bursar.cli import act, call, officer, run, shell_prefix, show
+from bursar.cli import act, call, demo, officer, run, shell_prefix, show
 from bursar.cli.endings import failed
 from bursar.errors import BadInput, BursarError, NoOfficer, NoSuchAgent, NotAllowed, Refused
 
@@ -54,6 +54,7 @@ def _register() -> None:
         (SHOW, (show.ps, show.status, show.inspect, show.explain, show.logs, show.wait)),
         (ACT, (act.resize, act.freeze, act.thaw, act.stop, act.kill)),
         (OFFICER, (officer.up, officer.down, officer.reload, officer.doctor)),
+        (START, (demo.demo,)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
