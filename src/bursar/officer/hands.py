@@ -79,6 +79,8 @@ class Hands:
 
     def _remove(self, action: actions.Remove) -> Event:
         death = self._host.remove(Cell(action.agent_id, action.part))
+        if not action.part:
+            self._outputs.drop_envelope(action.agent_id)
         return events.Removed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, death=death)
 
     def set_oom_scores(self, action: actions.SetOomScores) -> None:
