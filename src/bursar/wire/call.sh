@@ -22,18 +22,26 @@ _b_ask_officer() {
 }
 
 # $_b_agent: whose processes we are. Its cgroup's parent is the directory of all agents, as far as this namespace sees it.
+# $_b_own: our own cgroup below that directory.
 _b_find_agent() {
     _b_agent= _b_path=
     while IFS= read -r _b_line; do
         case $_b_line in 0::*) _b_path=${_b_line#0::} ;; esac
     done </proc/self/cgroup
+    _b_own=$_b_path
     while [ -n "${_b_path%/*}" ]; do
         _b_id=${_b_path##*/} _b_path=${_b_path%/*}
         case $_b_unified in
-        *"$_b_path") [ -d "$_b_unified/$_b_id" ] && _b_agent=$_b_id && return 0 ;;
+        *"$_b_path") [ -d "$_b_unified/$_b_id" ] && _b_agent=$_b_id _b_own=${_b_own#"$_b_path"} && return 0 ;;
         esac
     done
     return 1
+}
+
+# Join where we are already. After a pause the first join waits for an RCU grace period, and for two once the processes below have
+# begun one; those that follow at once wait for none. So it is waited for here, where nothing has begun: 6 ms less.
+_b_wake() {
+    { echo 0 >"$_b_unified$_b_own/cgroup.procs"; } 2>/dev/null
 }
 
 # Whether the envelope has room for one call more: a cell that nobody lives in any more does not count.
@@ -66,7 +74,7 @@ _b_make() {
     _b_call=$((1000000 + $$))
     while [ -e "$_b_unified/$_b_agent/call-$_b_call" ]; do _b_call=$((_b_call + 10000000)); done
     _b_cell=$_b_agent/call-$_b_call
-    mkdir @CELLS@ && {
+    LC_ALL=C mkdir @CELLS@ && {
         @SHAPE@
     }
 }
@@ -109,6 +117,7 @@ _b_ran_out() {
 _b_find_agent || _b_ask_officer "$@"
 { read -r _b_most _b_most_pids _b_at_once <"$_b_envelopes/$_b_agent"; } 2>/dev/null || _b_ask_officer "$@"
 [ -w "$_b_memory/$_b_agent" ] && _b_fits || _b_ask_officer "$@"
+_b_wake
 _b_size
 if ! _b_make 2>/dev/null; then
     rmdir @CELLS@ 2>/dev/null
