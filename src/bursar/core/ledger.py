@@ -31,6 +31,15 @@ def free(ledger: Ledger, parent: str | None = None) -> dict[str, int]:
     return {name: amount - lent.get(name, 0) for name, amount in ledger.held.get(parent, {}).items()}
 
 
+def missing(ledger: Ledger, asked: Amounts, parent: str | None = None) -> dict[str, int]:
+    """What is not free now of *asked*: as `shortage(asked, free(ledger, parent))`, without the rest of the node."""
+    if parent is None:
+        most, taken = ledger.allocatable, ledger.total
+    else:
+        most, taken = ledger.held.get(parent, {}), ledger.lent.get(parent, {})
+    return {name: short for name, amount in asked.items() if (short := amount - most.get(name, 0) + taken.get(name, 0)) > 0}
+
+
 def take(ledger: Ledger, agent_id: str, amounts: Amounts, parent: str | None = None) -> None:
     """Hold *amounts* for the agent; its feasibility was decided before."""
     assert agent_id not in ledger.held, f"{agent_id} holds a lease already"

@@ -54,7 +54,7 @@ def grantable(state: State, now_s: float) -> Iterator[Agent]:
 
 def why_waiting(state: State, agent: Agent) -> Because:
     """What an agent in the queue lacks, or who is before it."""
-    missing = lacks(agent.spec.requests, ledger.free(state.ledger, agent.spec.parent))
+    missing = ledger.missing(state.ledger, agent.spec.requests, agent.spec.parent)
     if missing:
         return Because("waits for room", lacking(missing), allocatable_text(state, missing, agent.spec.parent))
     head = state.waiting[0] if state.waiting else agent.id

@@ -68,6 +68,8 @@ class Desk:
 
     def _take(self, connection: Connection, request: verbs.Any_, batch: list[Event]) -> None:
         match request:
+            case verbs.Run():  # the frequent ones first
+                self._change(connection, request, batch)
             case verbs.Status():
                 self._send_cached(connection, request.id, "status", self._status)
             case verbs.Ps(all=every):
