@@ -17,6 +17,6 @@ def test_what_is_missing_is_what_is_not_free(capacity, held, parent_lends, asked
     for number, lease in enumerate(held):
         ledger.take(books, f"a{number}", lease)
     ledger.take(books, "parent", capacity)
-    ledger.take(books, "child", {name: amount for name, amount in parent_lends.items() if name in capacity}, "parent")
+    ledger.take(books, "child", parent_lends, "parent")
     for parent in (None, "parent", "nobody"):
         assert ledger.missing(books, asked, parent) == shortage(asked, ledger.free(books, parent))

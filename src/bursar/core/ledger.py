@@ -37,7 +37,7 @@ def missing(ledger: Ledger, asked: Amounts, parent: str | None = None) -> dict[s
         most, taken = ledger.allocatable, ledger.total
     else:
         most, taken = ledger.held.get(parent, {}), ledger.lent.get(parent, {})
-    return {name: short for name, amount in asked.items() if (short := amount - most.get(name, 0) + taken.get(name, 0)) > 0}
+    return {name: short for name, amount in asked.items() if (short := amount - (most[name] - taken.get(name, 0) if name in most else 0)) > 0}
 
 
 def take(ledger: Ledger, agent_id: str, amounts: Amounts, parent: str | None = None) -> None:
