@@ -7,13 +7,10 @@ Exit code: 0 when every promise that came up was kept, 1 when one was broken or 
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from types import FrameType
-from typing import NoReturn
 
 import msgspec
 
@@ -21,22 +18,13 @@ from bursar.app.demo import scene, verdict
 from bursar.app.demo.bare import BareWorld
 from bursar.app.demo.facts import WorldFacts
 from bursar.app.demo.governed import GovernedWorld
+from bursar.app.demo.interrupts import Interrupted, Interrupts
 from bursar.app.demo.stage import SceneFailed, play
 from bursar.app.demo.view import View, print_findings, print_story, print_table, view
 from bursar.errors import BadInput, BursarError
 from bursar.hosts.linux.capacity import read_meminfo
 from bursar.units import format_bytes
 from bursar.wire.places import inside_agent
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(BaseException):
-    """A signal asked us to leave; everything is taken down on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,24 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print everything that was read as one JSON document, and nothing else")
     parser.add_argument("--seconds", type=float, metavar="N", help=f"length of each of the two worlds; without it {scene.USUAL_S:.0f}, more on a slow machine")
     options = parser.parse_args(arguments)
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    interrupts = Interrupts()
     try:
         _check(options.seconds)
-        return _demo(options.seconds or _fitting_seconds(), as_json=options.json)
+        return _demo(options.seconds or _fitting_seconds(), interrupts, as_json=options.json)
     except BursarError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 2 if isinstance(problem, BadInput) else 1
     except Interrupted as interrupted:
         sys.stderr.write("bursar: interrupted; everything that the demo started is gone\n")
         return 128 + interrupted.number
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Once; cleaning up is not to be interrupted."""
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(number)
 
 
 def _check(seconds: float | None) -> None:
@@ -83,17 +63,18 @@ def _fitting_seconds() -> float:
     return scene.fitting_seconds(time.monotonic() - began_s)
 
 
-def _demo(seconds: float, *, as_json: bool) -> int:
+def _demo(seconds: float, interrupts: Interrupts, *, as_json: bool) -> int:
     """Both worlds and the verdict."""
     show = view(as_json=as_json)
     folder = tempfile.mkdtemp(prefix="bursar-demo-")
     try:
         if not as_json:
             _announce(seconds)
-        bare = _bare(folder, seconds, show)
-        governed = _governed(folder, seconds, show)
+        bare = _bare(folder, seconds, show, interrupts)
+        governed = _governed(folder, seconds, show, interrupts)
     finally:
         shutil.rmtree(folder)
+    interrupts.check()
     found = verdict.findings(governed)
     if as_json:
         document = {"bare": bare, "governed": governed, "table": verdict.table(bare, governed), "promises": found, "verdict": verdict.sentence(bare, governed, found)}
@@ -115,20 +96,22 @@ def _announce(seconds: float) -> None:
         print(f"  {member.name:{width}}  {member.qos:11}  {member.does}")
 
 
-def _bare(folder: str, seconds: float, show: View) -> WorldFacts:
+def _bare(folder: str, seconds: float, show: View, interrupts: Interrupts) -> WorldFacts:
     with BareWorld(_subfolder(folder, "bare")) as world:
         show.begin(world.title, "all in one cgroup with those bounds, and nothing else")
         try:
-            return world.facts(play(world, seconds, show))
+            with interrupts.allowed():
+                return world.facts(play(world, seconds, show))
         finally:
             show.end()
 
 
-def _governed(folder: str, seconds: float, show: View) -> WorldFacts:
+def _governed(folder: str, seconds: float, show: View, interrupts: Interrupts) -> WorldFacts:
     with GovernedWorld(_subfolder(folder, "governed")) as world:
         show.begin(world.title, "the same agents by `bursar run`, the tool call by `bursar call`, the same bounds for all together")
         try:
-            return world.facts(play(world, seconds, show))
+            with interrupts.allowed():
+                return world.facts(play(world, seconds, show))
         finally:
             show.end()
 
