@@ -84,7 +84,7 @@ class Host(Protocol):
         """The directory whose cgroup.freeze the guard may write; None where there is none (simulated)."""
 
     def usage(self, agent_id: str) -> int | None:
-        """Memory of the agent in bytes, by one read on a kept descriptor; None when it is gone."""
+        """Memory of the agent ("": of all agents together) in bytes, by one read on a kept descriptor; None when it is gone."""
 
     def read(self, cell: Cell) -> Reading | None:
         """What the kernel says now; None when the cell is gone."""

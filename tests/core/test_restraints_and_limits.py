@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bursar.core.enforce import oom_score_adj_of
+from bursar.core.victims import score
 from bursar.model import actions, events
 from bursar.model.agents import QosClass, Restraint, RestraintBy, Spec
 from tests.core.fleet import ALICE, GIB, MIB, Fleet, reading
@@ -135,7 +135,7 @@ def test_a_resize_cannot_overcommit_requests():
 
 def badness(spec: Spec, usage: int, largest: int, ceiling: int) -> float:
     """What the kernel compares: 1000 · size / ceiling + oom_score_adj, of the agent's largest process."""
-    return 1000 * largest / ceiling + oom_score_adj_of(spec, reading(usage, largest_bytes=largest), ceiling)
+    return 1000 * largest / ceiling + score(spec, reading(usage, largest_bytes=largest), ceiling)
 
 
 sizes = some.integers(min_value=16 * MIB, max_value=4 * GIB)
@@ -166,8 +166,8 @@ def test_guaranteed_within_its_request_is_the_kernels_last_choice(guaranteed, bu
 def test_best_effort_stands_at_the_top():
     """1000, whatever it uses."""
     spec = Spec(agent_id="x", owner_uid=0, qos=QosClass.BEST_EFFORT)
-    assert oom_score_adj_of(spec, None, GIB) == 1000
-    assert oom_score_adj_of(spec, reading(GIB), GIB) == 1000
+    assert score(spec, None, GIB) == 1000
+    assert score(spec, reading(GIB), GIB) == 1000
 
 
 def test_scores_follow_usage():

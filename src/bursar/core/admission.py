@@ -6,12 +6,13 @@ import msgspec
 
 from bursar.core import ledger, queue
 from bursar.core.allocation.feasible import lacks
-from bursar.core.enforce import limits_of, oom_score_adj_of
+from bursar.core.enforce import limits_of
 from bursar.core.explain import promise, summary
 from bursar.core.lending import lend
 from bursar.core.life import record, step
 from bursar.core.request import complete, impossible, mistake_in
 from bursar.core.state import Agent, State
+from bursar.core.victims import score_of
 from bursar.model.actions import Action, Answer, Because, OpenOutput, Refuse, Watch
 from bursar.model.agents import Life, Spec
 from bursar.model.events import Asked
@@ -156,7 +157,7 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
         agent.due.pop(what, None)
     yield from step(state, agent, Life.STARTING, because, now_s)
     agent.wanted = limits_of(spec, {})
-    agent.oom_score_adj = oom_score_adj_of(spec, None, state.ledger.allocatable["memory"])
+    agent.oom_score_adj = score_of(state, agent)
     state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
     if spec.ttl_s is not None:
         state.set_timer(agent, "lease", now_s + spec.ttl_s)

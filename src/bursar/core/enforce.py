@@ -9,15 +9,12 @@ from collections.abc import Iterator
 import msgspec
 
 from bursar.core.state import Agent, State
+from bursar.core.victims import call_score, score_of
 from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
 from bursar.model.agents import Life, QosClass, Restraint, Spec
-from bursar.model.kernel import MAIN, Limits, Reading
+from bursar.model.kernel import MAIN, Limits
 
 LEAST_WEIGHT, MOST_WEIGHT = 1, 10_000
-OOM_SCORE_MOST = 1000
-CALL_ABOVE_AGENT = 200
-"""A tool call starts this much higher than its agent, so that it dies first of the two."""
-
 SCORES_EVERY_S = 30.0
 """A process may raise its own oom_score_adj, or lower it as far as a privileged one set it last."""
 
@@ -40,28 +37,6 @@ def weight_of(spec: Spec) -> int:
     if spec.qos is QosClass.BEST_EFFORT:
         return LEAST_WEIGHT
     return min(max(spec.requests.get("cpu", 0) // 10, LEAST_WEIGHT), MOST_WEIGHT)
-
-
-def oom_score_adj_of(spec: Spec, reading: Reading | None, ceiling_bytes: int) -> int:
-    """The kernel's victim order as a number in 0..1000, relative to the officer's own.
-
-    The kernel adds 1000 · size / ceiling to it and kills the highest process. What an agent's *other* processes use
-    is taken from its request first, so that its largest process stands at 1000 · (1 + (usage − request) / ceiling):
-    above 1000 exactly when the agent is above its request, whatever the number of its processes. Guaranteed within
-    its request stands at 0 + size, which is lower than every burstable within its own, as requests never exceed the ceiling.
-    """
-    request = spec.requests.get("memory", 0)
-    usage = reading.memory_bytes if reading else 0
-    if spec.qos is QosClass.GUARANTEED and usage <= request:
-        return 0
-    largest = reading.largest_bytes if reading and reading.largest_bytes is not None else usage
-    unused = max(request - max(usage - largest, 0), 0)
-    return max(OOM_SCORE_MOST - OOM_SCORE_MOST * unused // max(ceiling_bytes, 1), 0)
-
-
-def call_score(agent: Agent) -> int:
-    """oom_score_adj of the agent's tool calls."""
-    return min(agent.oom_score_adj + CALL_ABOVE_AGENT, OOM_SCORE_MOST)
 
 
 def enforce(state: State, now_s: float) -> Iterator[Action]:
@@ -155,7 +130,7 @@ def _scores(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     """The victim order follows usage at once, and is written again each so often: a process may have changed its own."""
     if not agent.populated or "scores" in agent.pending:
         return
-    score = oom_score_adj_of(agent.spec, agent.reading, state.ledger.allocatable["memory"])
+    score = score_of(state, agent)
     if score != agent.oom_score_adj or "scores" not in agent.due:
         agent.oom_score_adj = score
         agent.pending.add("scores")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bursar.core.state import State
+from bursar.core.victims import follow
 from bursar.model.actions import Action
 from bursar.model.events import Done, Read
 
@@ -15,6 +16,7 @@ def read(state: State, event: Read, now_s: float) -> Iterator[Action]:
     agent.reading = event.reading
     if agent.deferred is not None and agent.wanted is not None and event.reading.memory_bytes < agent.wanted.memory_bytes:
         agent.deferred = None
+    follow(state, agent)
     state.dirty.add(agent.id)
     yield from ()
 

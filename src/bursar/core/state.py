@@ -165,6 +165,10 @@ class State:
     release_every_s: float | None = None
     """Smoothed time between two releases of a lease."""
     last_release_s: float | None = None
+    lead: int = 0
+    """By how much of the ceiling, in thousandths, burstable agents stand lower in the victim order, so that best-effort ones go first."""
+    leader: str = ""
+    """The agent that is farthest above its request, and so has set the lead."""
     officer_uid: int = 0
     runtime: str = ""
     """Directory where agents find the files that their grant names."""

@@ -173,7 +173,7 @@ class Hands:
 
     def apply(self, action: actions.Apply) -> None:
         """Periods and bounds at once; the ceiling in the slow lane, as lowering it may have to wait."""
-        self._sense.node_s, self._sense.agent_s = action.policy.sense.node_s, action.policy.sense.agent_s
+        self._sense.bound(action.policy.sense, action.ceiling)
         self._outputs.bound(action.policy)
         self._slow.submit(partial(self._raise_ceiling, action.ceiling))
 

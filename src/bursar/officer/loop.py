@@ -87,7 +87,7 @@ class Officer:
         self.outputs = Outputs(self.runtime, policy)
         self.guard = Guard()
         self.keepers = Keepers(self.outputs, self.deliver)
-        self.sense = Sense(self.host, self.deliver, node_s=policy.sense.node_s, agent_s=policy.sense.agent_s, each_round=self._trim_logs)
+        self.sense = Sense(self.host, self.deliver, policy=policy.sense, ceiling=ceiling_of(self.state.ledger), each_round=self._trim_logs)
         self.hands = Hands(
             host=self.host, deliver=self.deliver, recorder=self.recorder, outputs=self.outputs, guard=self.guard, tickets=self.tickets, sense=self.sense, leave=self.leave
         )
