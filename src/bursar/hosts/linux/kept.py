@@ -1,6 +1,7 @@
 """Descriptors that are kept open because their files are read again and again: a pread costs 1 to 7 µs, opening five more."""
 
 import os
+from typing import Any
 
 from bursar.hosts.linux import files
 from bursar.model.kernel import Cell
@@ -10,23 +11,28 @@ class KeptFiles:
     """Open files by cell and name. Whoever uses it holds a lock: a number that was given back may mean another file."""
 
     def __init__(self) -> None:
-        self._fds: dict[Cell, dict[str, int]] = {}
+        self._fds: dict[str, dict[tuple[str, str], int]] = {}
+        """By agent: the descriptor of each (part, name)."""
 
     def read(self, cell: Cell, directory: str, name: str) -> bytes | None:
         """The content of the cell's file, opened at the first time; None when it is gone."""
-        fds = self._fds.setdefault(cell, {})
-        fd = fds.get(name)
+        fds = self._fds.setdefault(cell.agent_id, {})
+        fd = fds.get((cell.part, name))
         if fd is None:
             fd = files.open_kept(f"{directory}/{name}")
             if fd is None:
                 return None
-            fds[name] = fd
+            fds[cell.part, name] = fd
         return files.pread(fd)
 
     def drop(self, cell: Cell) -> None:
         """Give back the cell's descriptors, with an agent those of its parts."""
-        for name in [name for name in self._fds if name == cell or (name.agent_id == cell.agent_id and not cell.part)]:
-            close_each(self._fds.pop(name))
+        if not cell.part:
+            close_each(self._fds.pop(cell.agent_id, {}))
+            return
+        fds = self._fds.get(cell.agent_id, {})
+        for key in [key for key in fds if key[0] == cell.part]:
+            os.close(fds.pop(key))
 
     def close(self) -> None:
         """Give everything back."""
@@ -41,7 +47,7 @@ def open_each(paths: dict[str, str]) -> dict[str, int]:
     return {name: fd for name, fd in opened.items() if fd is not None}
 
 
-def close_each(fds: dict[str, int]) -> None:
+def close_each(fds: dict[Any, int]) -> None:
     """Give the descriptors back."""
     for fd in fds.values():
         os.close(fd)
