@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import msgspec
 
 from bursar.core import ledger, queue
-from bursar.core.allocation.feasible import lacks
 from bursar.core.enforce import limits_of
 from bursar.core.explain import promise, summary
 from bursar.core.lending import lend
@@ -85,7 +84,7 @@ def _by_key(state: State, key: str) -> Agent | None:
 def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None:
     """A refusal for a request that may not wait and cannot be granted now, or for which the queue has no place."""
     if spec.parent is not None:
-        missing = lacks(spec.requests, ledger.free(state.ledger, spec.parent))
+        missing = ledger.missing(state.ledger, spec.requests, spec.parent)
         if missing:
             because = Because("not within the parent's lease", queue.lacking(missing))
             return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{queue.lacking(missing)} in the lease of {spec.parent}; ask for less", shortage=missing)
@@ -103,7 +102,7 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
 
 def _no_wait(state: State, ticket: int, spec: Spec) -> Refuse | None:
     """The refusal for a request that is not to wait, unless it is granted at once."""
-    missing = lacks(spec.requests, ledger.free(state.ledger))
+    missing = ledger.missing(state.ledger, spec.requests)
     if not missing and not state.waiting:
         return None
     position = len(state.waiting)

@@ -6,7 +6,6 @@ import msgspec
 
 from bursar.core import ledger
 from bursar.core.access import reach
-from bursar.core.allocation.feasible import lacks
 from bursar.core.enforce import limits_of
 from bursar.core.life import record, tell
 from bursar.core.queue import lacking, note_release
@@ -38,7 +37,7 @@ def resize_asked(state: State, event: ResizeAsked, now_s: float) -> Iterator[Act
         yield _no(event, "bad-input", f"resize {agent.id}: {mistake}")
         return
     more = {name: amount - agent.spec.requests.get(name, 0) for name, amount in spec.requests.items()}
-    missing = lacks({name: amount for name, amount in more.items() if amount > 0}, ledger.free(state.ledger, spec.parent))
+    missing = ledger.missing(state.ledger, {name: amount for name, amount in more.items() if amount > 0}, spec.parent)
     if missing:
         yield _no(event, "refused", f"resize {agent.id}: {lacking(missing)}; ask for less or wait until others end", missing)
         return
