@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli.question import Json
-
 
 def demo(
     seconds: Annotated[float | None, typer.Option("--seconds", metavar="N", help="Length of each of the two worlds; without it 20, more on a slow machine.")] = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was read as one JSON document, and nothing else.")] = False,
 ) -> None:
     """Play a fleet of agents without bursar, then with it.
 

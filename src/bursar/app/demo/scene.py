@@ -154,7 +154,7 @@ FLEET = (
         does="forks for ever",
     ),
 )
-COORDINATOR, LATE, CALLER = "coordinator", ("late-1", "late-2"), "worker-1"
+COORDINATOR, CALLER, TESTS, LATE = "coordinator", "worker-1", "tests", ("late-1", "late-2")
 
 POLICY = f"""\
 [node]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from bursar.app.demo.facts import SIGKILL, CallFacts, LatencyFacts, MemberFacts, WorldFacts
-from bursar.app.demo.scene import CALLER, COORDINATOR, FLEET, LATE, TEST_WORKERS
+from bursar.app.demo.scene import CALLER, COORDINATOR, FLEET, LATE, TEST_WORKERS, TESTS
 from bursar.units import format_bytes
 
 
@@ -102,7 +102,9 @@ def tests_fate(world: WorldFacts) -> str:
     if world.tests_passed is None:
         return "unknown: the runner never said"
     refused = f", {world.tests_refused} not started" if world.tests_refused else ""
-    return f"{world.tests_passed} finished, {world.tests_killed} killed{refused}"
+    runner = world.member(TESTS)
+    at_limit = " at its limit" if world.tests_killed and runner.limit_bytes is not None and (runner.peak_bytes or 0) >= runner.limit_bytes else ""
+    return f"{world.tests_passed} finished, {world.tests_killed} killed{at_limit}{refused}"
 
 
 def latency_text(facts: LatencyFacts) -> str:
