@@ -78,7 +78,7 @@ def finish(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     if agent.life is Life.ENDED or not agent.removed or not agent.status_final or state.children(agent.id):
         return
     agent.end = end_of(agent.status, agent.end)
-    yield from _forget(state, agent, Because("ended", describe(agent.status)), now_s)
+    yield from _forget(state, agent, Because(str(agent.end), describe(agent.status)), now_s)
 
 
 def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
