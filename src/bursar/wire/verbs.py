@@ -15,7 +15,8 @@ VERSION = 1
 """Of the protocol; a request of another version is answered by `version`."""
 
 Text = Annotated[str, Meta(max_length=4096)]
-Key = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Key = Annotated[str, Meta(min_length=32, max_length=32)]
+"""32 hex digits; only their digest is kept, so that a pattern would protect nothing, at a third of the cost of decoding."""
 Written = dict[Annotated[str, Meta(max_length=64)], str | int | float]
 Wait = Annotated[float, Meta(ge=0.0, le=31_536_000.0)]
 
