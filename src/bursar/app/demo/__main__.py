@@ -23,6 +23,7 @@ from bursar.app.demo.stage import SceneFailed, play
 from bursar.app.demo.view import View, print_findings, print_story, print_table, view
 from bursar.errors import BadInput, BursarError
 from bursar.hosts.linux.capacity import read_meminfo
+from bursar.hosts.linux.root import open_host
 from bursar.units import format_bytes
 from bursar.wire.places import inside_agent
 
@@ -46,12 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(seconds: float | None) -> None:
-    """Raises BadInput or SceneFailed, with the way out, when the scene cannot be played here."""
+    """Raises BadInput, NoCgroups or SceneFailed, with the way out, when the scene cannot be played here."""
     if seconds is not None and not scene.LEAST_S <= seconds <= scene.MOST_S:
         raise BadInput(f"--seconds must be {scene.LEAST_S:.0f} to {scene.MOST_S:.0f}, got {seconds:g}")
     if inside_agent():
         raise SceneFailed("this is inside an agent, and an agent starts no officer; run the demo from a shell outside")
-    free_bytes = read_meminfo().get("MemAvailable", 0)
+    host = open_host(None, "bursar-demo")
+    try:
+        # a container may have less than what /proc/meminfo says
+        free_bytes = min(read_meminfo().get("MemAvailable", 0), host.capacity()["memory"])
+    finally:
+        host.close()
     if free_bytes < scene.FREE_BYTES:
         raise SceneFailed(f"the demo needs {format_bytes(scene.FREE_BYTES)} of free memory, and {format_bytes(free_bytes)} are available; free some, or run it on a larger machine")
 

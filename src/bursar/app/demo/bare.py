@@ -8,7 +8,7 @@ from types import TracebackType
 from bursar.app.demo import gather, scene
 from bursar.app.demo.facts import MemberFacts, TreeFacts, WorldFacts
 from bursar.app.demo.scene import Member
-from bursar.app.demo.stage import Actor, Play, SceneFailed, environment
+from bursar.app.demo.stage import Actor, Play, environment
 from bursar.app.demo.witness import Witness, processes_of
 from bursar.errors import Busy
 from bursar.hosts.linux import files, process
@@ -35,9 +35,6 @@ class BareWorld:
 
     def __enter__(self) -> "BareWorld":
         try:
-            free_bytes = self._host.capacity()["memory"]
-            if free_bytes < scene.CEILING_BYTES:
-                raise SceneFailed(f"the demo needs {scene.CEILING_BYTES} bytes of memory for its agents, and here are {free_bytes}; give the machine (or the container) more")
             self._host.prepare(Limits(memory_bytes=scene.CEILING_BYTES, pids=scene.CEILING_PIDS))
             for cell in self._cells:
                 files.make(cell)

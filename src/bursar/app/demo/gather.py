@@ -43,7 +43,7 @@ def member(
 def world(play: Play, *, host: str, members: tuple[MemberFacts, ...], tree: TreeFacts, queue: QueueFacts | None, stories: dict[str, tuple[str, ...]]) -> WorldFacts:
     """A world's facts: its own, and what the fleet reported."""
     folder = play.world.folder
-    tests = next((line for line in reports(folder, "tests") if "tests_passed" in line), {})
+    tests = next((line for line in reports(folder, scene.TESTS) if "tests_passed" in line), {})
     commands = [_last_commands(folder, name) for name in ("worker-1", "worker-2")]
     identity = next((line["runs_as"] for line in reports(folder, scene.LATE[0]) if "runs_as" in line), None)
     expected = roles.runs_as() | {"environment": sorted({*environment(), *(("BURSAR_AGENT_ID", "BURSAR_SOCKET", "BURSAR_STATE_DIR") if queue else ())})}

@@ -23,7 +23,7 @@ from bursar.wire.client import Connection
 BURSAR = [sys.executable, "-m", "bursar.cli.entry"]
 START_S, LEAVE_S, REMOVE_S = 30.0, 15.0, 10.0
 ASK_EVERY_S = 0.2
-TOLD = ("late-2", "late-1", "leaker", "tests", "worker-1", "bomb", "coordinator", "worker-2")
+TOLD = ("late-2", "late-1", "leaker", "test-run", "worker-1", "bomb", "coordinator", "worker-2")
 """Whose story is asked for at the end."""
 
 

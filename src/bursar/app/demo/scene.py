@@ -104,7 +104,7 @@ FLEET = (
         does="leaks 100 MB/s",
     ),
     Member(
-        name="tests",
+        name="test-run",
         type="worker",
         qos="burstable",
         role="tests",
@@ -154,7 +154,7 @@ FLEET = (
         does="forks for ever",
     ),
 )
-COORDINATOR, CALLER, TESTS, LATE = "coordinator", "worker-1", "tests", ("late-1", "late-2")
+COORDINATOR, CALLER, TESTS, LATE = "coordinator", "worker-1", "test-run", ("late-1", "late-2")
 
 POLICY = f"""\
 [node]
