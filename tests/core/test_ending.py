@@ -246,3 +246,13 @@ def test_a_child_that_cannot_be_placed_hears_why_and_nothing_is_left():
     assert fleet.life("a") == "gone"
     assert fleet.last(run)["end"] == "failed"
     assert fleet.state.tickets == {}
+
+
+def test_who_waits_need_not_wait_until_the_dead_are_buried():
+    """The lease is given back when nobody is left to use it; taking the cell away may wait for a disk."""
+    fleet = Fleet()
+    fleet.start("a", requests={"memory": 6 * GIB}, limits={"memory": 6 * GIB})
+    fleet.ask("b", requests={"memory": 6 * GIB}, limits={"memory": 6 * GIB})
+    fleet.refuse("remove", "its page cache is being written", busy=True)
+    fleet.exit("a")
+    assert (fleet.life("a"), fleet.life("b")) == ("stopping", "starting")

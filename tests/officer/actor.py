@@ -72,12 +72,12 @@ def spin(held, request):
     return {"pids": pids}
 
 
-def lean(held, request):
+def whoami(held, request):
     """The pid and the environment, to be looked at."""
     return {"pid": os.getpid(), "environment": dict(os.environ)}
 
 
-VERBS = {"grow": allocate, "free": free, "children": children, "run": run, "spin": spin, "self": lean}
+VERBS = {"grow": allocate, "free": free, "children": children, "run": run, "spin": spin, "whoami": whoami}
 
 
 def serve(path):

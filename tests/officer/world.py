@@ -193,9 +193,9 @@ class World:
         self._actors.append(actor)
         return actor
 
-    def foreground(self, name: str, *flags: str, command: tuple[str, ...] = ("sleep", "1000")) -> "subprocess.Popen[str]":
+    def foreground(self, name: str, *flags: str, command: tuple[str, ...] = ("sleep", "1000"), **options: Any) -> "subprocess.Popen[str]":
         """A client whose agent runs when this returns."""
-        client = self.start("run", "--name", name, *flags, "--", *command)
+        client = self.start("run", "--name", name, *flags, "--", *command, **options)
         until(lambda: client.poll() is not None or self.life(name) == "running", f"{name} runs")
         assert client.poll() is None, client.communicate()
         return client
@@ -209,8 +209,8 @@ class World:
             connection.close()
 
     def row(self, name: str) -> dict[str, Any] | None:
-        """The agent's row in ps, also when it has ended."""
-        return next((row for row in self.ask("ps", all=True)["agents"] if row["agent"] == name), None)
+        """The agent's row in ps, also when it has ended; of several with its name the last."""
+        return next((row for row in reversed(self.ask("ps", all=True)["agents"]) if row["agent"] == name), None)
 
     def life(self, name: str) -> str:
         """Where an agent stands; "unknown" where nobody knows it."""

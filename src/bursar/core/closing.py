@@ -81,6 +81,12 @@ def finish(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     yield from _forget(state, agent, Because(str(agent.end), describe(agent.status)), now_s)
 
 
+def release(state: State, agent: Agent, now_s: float) -> None:
+    """Give the lease back, once."""
+    if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
+        queue.note_release(state, now_s)
+
+
 def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
     yield from step(state, agent, Life.ENDED, because, now_s)
     assert agent.end is not None
@@ -93,8 +99,7 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     del state.agents[agent.id]
     state.dirty.discard(agent.id)
     yield from _remember(state, agent.id, ended)
-    if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
-        queue.note_release(state, now_s)
+    release(state, agent, now_s)
     if agent.wanted is not None and agent.spec.parent is not None:
         take_back(state, agent)
     yield Watch(because=because, agent_id=agent.id, period_s=None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bursar.core.access import reach
-from bursar.core.closing import ended_line, finish, over, stop_now, stop_with_notice, withdraw
+from bursar.core.closing import ended_line, finish, over, release, stop_now, stop_with_notice, withdraw
 from bursar.core.explain import describe
 from bursar.core.life import tell
 from bursar.core.state import Agent, State
@@ -132,6 +132,8 @@ def emptied(state: State, event: Emptied, now_s: float) -> Iterator[Action]:
         if not agent.status_final:
             state.set_timer(agent, "status", now_s + STATUS_S)
         yield from over(state, agent, Because("no process is left"), now_s)
+    if agent.life is Life.STOPPING and "place main" not in agent.pending and agent.spec.parent is None and not state.children(agent.id):
+        release(state, agent, now_s)  # nobody is left to use it; what the kernel still has to take away may wait for a disk
 
 
 def killed(state: State, event: Killed, now_s: float) -> Iterator[Action]:

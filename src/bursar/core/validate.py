@@ -43,4 +43,4 @@ def _amounts(state: State, recovered: bool) -> None:
         for resource, amount in amounts.items():
             assert recovered or amount <= books.held.get(parent, {}).get(resource, 0), f"{parent} lent more {resource} than it holds"
     for agent in state.agents.values():
-        assert agent.life is Life.QUEUED or agent.id in books.held, f"{agent.id} is {agent.life} and holds no lease"
+        assert agent.life in (Life.QUEUED, Life.STOPPING) or agent.id in books.held, f"{agent.id} is {agent.life} and holds no lease"

@@ -34,7 +34,7 @@ def score(spec: Spec, reading: Reading | None, ceiling_bytes: int, lead: int = 0
         return 0
     largest = reading.largest_bytes if reading and reading.largest_bytes is not None else usage
     unused = max(request - max(usage - largest, 0), 0)
-    return max(MOST - lead - MOST * unused // max(ceiling_bytes, 1), 0)
+    return max(MOST - lead - -(-MOST * unused // max(ceiling_bytes, 1)), 0)
 
 
 def score_of(state: State, agent: Agent) -> int:

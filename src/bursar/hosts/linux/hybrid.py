@@ -15,6 +15,8 @@ from bursar.hosts.linux.tree import Record
 from bursar.model.kernel import Capabilities, Cell
 
 _SHARES_PER_WEIGHT = 1024 / 100
+CACHE_LEAST_BYTES = 1 << 20
+"""Less is left to the kernel: a few dirty pages cannot be dropped, and asking for it waits 100 ms for the disk (measured, Linux 6.18)."""
 
 
 def _weight(text: bytes) -> int:
@@ -114,10 +116,10 @@ class HybridHost(LinuxHost):
             os.close(event)
 
     def _drop_cache(self, cell: Cell) -> None:
-        """Page cache of a removed cgroup would keep it alive in the kernel. Asked only where there is some: it takes milliseconds."""
+        """Page cache of a removed cgroup would keep it alive in the kernel. Asked only where there is enough of it: it takes milliseconds."""
         directory = self._tree.directory("memory", cell)
         usage = files.read(f"{directory}/memory.usage_in_bytes")
-        if usage is None or int(usage) == 0 or not value_of(files.read(f"{directory}/memory.stat") or b"", b"total_cache"):
+        if usage is None or int(usage) < CACHE_LEAST_BYTES or (value_of(files.read(f"{directory}/memory.stat") or b"", b"total_cache") or 0) < CACHE_LEAST_BYTES:
             return
         parts = () if cell.part else self._tree.parts(cell.agent_id)
         for part in (*(Cell(cell.agent_id, part) for part in parts), cell):
