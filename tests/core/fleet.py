@@ -88,7 +88,7 @@ class Fleet:
         return ticket
 
     def read(self, name: str, memory_bytes: int, *, largest_bytes: int | None = None, pids: int = 1) -> None:
-        """A reading of the agent."""
+        """A reading of the agent; without pids nobody is left in it."""
         self.do(events.Read(agent_id=name, reading=reading(memory_bytes, largest_bytes=largest_bytes, pids=pids)))
 
     def exit(self, name: str, status: int | None = 0) -> int:
@@ -178,7 +178,7 @@ def reading(memory_bytes: int, *, largest_bytes: int | None = None, pids: int = 
         cpu_usage_us=0,
         throttled_us=0,
         oom_kills=0,
-        populated=True,
+        populated=pids > 0,
         frozen=False,
         largest_bytes=largest_bytes,
     )

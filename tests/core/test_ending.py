@@ -256,3 +256,15 @@ def test_who_waits_need_not_wait_until_the_dead_are_buried():
     fleet.refuse("remove", "its page cache is being written", busy=True)
     fleet.exit("a")
     assert (fleet.life("a"), fleet.life("b")) == ("stopping", "starting")
+
+
+def test_an_end_that_nobody_told_of_is_found_by_a_reading():
+    """The cell emptied between two looks of a new officer: no notice will come, a reading says it."""
+    fleet = Fleet()
+    run = fleet.start("a")
+    fleet.processes["a", "main"].clear()
+    fleet.read("a", 0, pids=0)
+    fleet.pass_time(1.1)
+    assert fleet.life("a") == "gone"
+    assert fleet.last(run)["status"] is None
+    assert fleet.state.ledger.held == {}

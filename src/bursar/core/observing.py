@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from bursar.core.closing import over
 from bursar.core.state import State
 from bursar.core.victims import follow
-from bursar.model.actions import Action
+from bursar.model.actions import Action, Because
+from bursar.model.agents import Life
 from bursar.model.events import Done, Read
 
 
@@ -18,7 +20,10 @@ def read(state: State, event: Read, now_s: float) -> Iterator[Action]:
         agent.deferred = None
     follow(state, agent)
     state.dirty.add(agent.id)
-    yield from ()
+    if agent.populated and not event.reading.populated and "place main" not in agent.pending:
+        agent.populated = False
+        if agent.life is Life.RUNNING:
+            yield from over(state, agent, Because("no process is left", "by a reading: nobody told"), now_s)
 
 
 def done(state: State, event: Done, now_s: float) -> Iterator[Action]:

@@ -6,10 +6,11 @@ word (if it gave one) or "unknown" stands.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import TypeGuard
 
 from bursar.core.state import Agent, State
 from bursar.model.agents import Life
-from bursar.model.events import Emptied, Event, MainGone
+from bursar.model.events import Emptied, Event, MainGone, Read
 from bursar.officer.outputs import Outputs
 
 STEPS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -25,7 +26,7 @@ class Keepers:
     def observe(self, batch: Iterable[Event], state: State) -> None:
         """Start looking for the status of each detached agent that a batch says is over."""
         for event in batch:
-            if isinstance(event, (MainGone, Emptied)) and not (isinstance(event, Emptied) and event.part.startswith("call-")):
+            if says_over(event):
                 agent = state.live(event.agent_id)
                 if agent is not None and agent.spec.detached and not agent.status_final:
                     self._look(agent.id, 0)
@@ -50,3 +51,16 @@ class Keepers:
 
     def _found(self, agent_id: str, status: int) -> None:
         self._deliver([MainGone(agent_id=agent_id, status=status, final=True)])
+
+
+def says_over(event: Event) -> TypeGuard[MainGone | Emptied | Read]:
+    """Whether *event* says that a command is gone, or that nobody is left of its agent."""
+    match event:
+        case MainGone():
+            return True
+        case Emptied(part=part):
+            return not part.startswith("call-")
+        case Read(reading=reading):
+            return not reading.populated
+        case _:
+            return False
