@@ -50,6 +50,21 @@ def test_without_a_journal_the_marks_speak():
     assert fleet.state.agents["a"].spec == old.state.agents["a"].spec
 
 
+def test_marks_tell_neither_key_nor_command_and_its_caller_is_known_all_the_same():
+    """Anybody can read a mark: what stands there is enough to know the key again, and not to use it."""
+    old = Fleet()
+    old.start("a", command="curl -H secret")
+    (shape,) = old.of(actions.Shape)
+    assert "secret" not in shape.marks["lease"]
+    assert '"key-of-a"' not in shape.marks["lease"]
+    fleet = next_officer(old, found(old, "a", marks=shape.marks))
+    told = fleet.state.agents["a"].spec.key
+    fleet.do(events.Stayed(ticket=1, peer=Peer(1000, 5), agent_id="a", key=told))
+    assert fleet.refusals[1].code == "unknown-agent"
+    fleet.do(events.Stayed(ticket=2, peer=Peer(1000, 5), agent_id="a", key="key-of-a"))
+    assert fleet.last(2) == {"agent": "a"}
+
+
 def test_with_neither_it_is_known_by_its_limits_and_belongs_to_root():
     """Nothing is killed because a store was lost."""
     old = Fleet()

@@ -1,8 +1,23 @@
 """This is about who may do what to whom: the only place where a peer's right is decided."""
 
+from hashlib import sha256
+
 from bursar.core.state import Agent, State
 from bursar.model.actions import Because, Refuse
+from bursar.model.agents import Spec
 from bursar.model.events import Peer
+
+DIGEST = "sha256:"
+
+
+def digest(key: str) -> str:
+    """What may be told of a caller's secret: enough to know it again, not to use it."""
+    return DIGEST + sha256(key.encode()).hexdigest()
+
+
+def knows(spec: Spec, key: str) -> bool:
+    """Whether *key* is the secret of the agent's caller; after a lost journal only its digest is known."""
+    return bool(key) and (digest(key) if spec.key.startswith(DIGEST) else key) == spec.key
 
 
 def owns(peer: Peer, agent: Agent) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bursar.core.access import reach
+from bursar.core.access import knows, reach
 from bursar.core.closing import ended_line, finish, over, release, stop_now, stop_with_notice, withdraw
 from bursar.core.explain import describe
 from bursar.core.life import tell
@@ -21,10 +21,10 @@ HANGUP_S = 2.0
 def command_ended(state: State, event: CommandEnded, now_s: float) -> Iterator[Action]:
     """The caller says how its command ended; it is answered when nothing is left."""
     agent = state.live(event.agent_id)
-    if agent is None or agent.spec.key != event.key:
+    if agent is None or not knows(agent.spec, event.key):
         if event.ticket is not None:
             ended = state.ended.get(event.agent_id)
-            if ended is not None and ended.spec.key == event.key:
+            if ended is not None and knows(ended.spec, event.key):
                 yield Answer(because=Because("it ended"), ticket=event.ticket, body=ended_line(ended), done=True)
             else:
                 yield Refuse(because=Because("unknown agent"), ticket=event.ticket, code="unknown-agent", message=f"ended {event.agent_id[:80]}: no agent has this name and key")

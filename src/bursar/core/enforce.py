@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bursar.core.access import DIGEST, digest
 from bursar.core.state import Agent, State
 from bursar.core.victims import call_score, score_of
 from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
@@ -170,8 +171,9 @@ def _empty(state: State, agent: Agent) -> Iterator[Action]:
 
 
 def marks(agent: Agent) -> dict[str, str]:
-    """What the agent's directory says of it, for an officer that has lost its journal; never the command, which anybody could read there."""
-    lease = msgspec.structs.replace(agent.spec, command="")
+    """What the agent's directory says of it, for an officer that has lost its journal. Anybody can read it there: no command, and of the key its digest."""
+    spec = agent.spec
+    lease = msgspec.structs.replace(spec, command="", key=spec.key if spec.key.startswith(DIGEST) else digest(spec.key))
     return {"lease": msgspec.json.encode(lease).decode()} | (restraint_marks(agent) if agent.restraints else {})
 
 

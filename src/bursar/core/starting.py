@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bursar.core.access import knows
 from bursar.core.closing import stop_now
 from bursar.core.enforce import SCORES_EVERY_S
 from bursar.core.life import step, tell
@@ -187,7 +188,7 @@ def _remove_failed(state: State, agent: Agent, event: Failed, now_s: float) -> I
 def stayed(state: State, event: Stayed, now_s: float) -> Iterator[Action]:
     """The caller of a running agent is back on a new connection."""
     agent = state.live(event.agent_id)
-    if agent is None or agent.spec.key != event.key:
+    if agent is None or not knows(agent.spec, event.key):
         yield Refuse(because=Because("unknown agent"), ticket=event.ticket, code="unknown-agent", message=f"stay with {event.agent_id[:80]}: no living agent has this name and key")
         return
     if agent.ticket is not None:
