@@ -39,6 +39,9 @@ class Fleet:
         """Cells that stand."""
         self.processes: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.refuses: dict[str, events.Failed] = {}
+        self.slow: set[type[Action]] = set()
+        """Kinds of action whose outcome waits in `late`."""
+        self.late: list[Event] = []
         self.deaths: dict[tuple[str, str], Death] = {}
         """What is read of a cell when it is removed."""
         self.recovered = False
@@ -63,6 +66,12 @@ class Fleet:
         """Move the clock and let the machine notice."""
         self.now_s += seconds
         return self.do(events.Tick())
+
+    def catch_up(self) -> list[Action]:
+        """The outcomes that were late arrive."""
+        self.slow.clear()
+        late, self.late = self.late, []
+        return self.do(*late)
 
     def ticket(self) -> int:
         """A fresh ticket."""
@@ -118,6 +127,8 @@ class Fleet:
                 self.refusals[action.ticket] = action
             case actions.Record():
                 self.records.append(action)
+            case actions.Effect() if type(action) in self.slow:
+                self.late.extend(self._effect(action))
             case actions.Effect():
                 return self._effect(action)
             case _:

@@ -268,3 +268,32 @@ def test_an_end_that_nobody_told_of_is_found_by_a_reading():
     assert fleet.life("a") == "gone"
     assert fleet.last(run)["status"] is None
     assert fleet.state.ledger.held == {}
+
+
+def test_a_caller_that_dies_while_its_child_is_placed_cancels_too():
+    """Promise: nobody's command runs for nobody. The child hears no go, and is killed with its cell."""
+    fleet = Fleet()
+    run = fleet.ask("a")
+    fleet.slow.add(actions.Place)
+    child = fleet.ticket()
+    fleet.do(events.PlaceAsked(ticket=child, peer=ALICE, agent_id="a", part="main", key="key-of-a"))
+    fleet.do(events.TicketClosed(ticket=run))
+    fleet.catch_up()
+    assert fleet.lines[child] == []
+    assert "ended before its process could go" in fleet.refusals[child].message
+    fleet.pass_time(1.1)
+    assert fleet.life("a") == "gone"
+    assert fleet.kernel == {}
+
+
+def test_a_second_child_is_not_placed_beside_the_first():
+    """One grant, one command; also while the first is on its way."""
+    fleet = Fleet()
+    fleet.ask("a")
+    fleet.slow.add(actions.Place)
+    first, second = fleet.ticket(), fleet.ticket()
+    for child in (first, second):
+        fleet.do(events.PlaceAsked(ticket=child, peer=ALICE, agent_id="a", part="main", key="key-of-a"))
+    fleet.catch_up()
+    assert fleet.last(first) == {"event": "go"}
+    assert fleet.refusals[second].code == "denied"

@@ -97,7 +97,7 @@ def _caller_gone(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     because = Because("its caller is gone")
     if agent.life is Life.QUEUED:
         yield from withdraw(state, agent, End.REFUSED, because, now_s)
-    elif agent.life is Life.STARTING and not agent.pending & {"place main"}:
+    elif agent.life is Life.STARTING:
         yield from stop_now(state, agent, End.FAILED, because, now_s)
     elif agent.life is Life.RUNNING and not agent.spec.detached and not agent.spec.in_place:
         tell(agent, "its caller is gone: HUP", now_s)

@@ -35,7 +35,7 @@ def _cannot_place(agent: Agent | None, event: PlaceAsked) -> str | None:
     if event.part == MAIN:
         if event.key != agent.spec.key or event.peer.uid not in (agent.spec.owner_uid, 0):
             return "the key or the uid is not that of its caller"
-        return None if agent.life is Life.STARTING and not agent.placing else f"it is {agent.life} and started already"
+        return None if agent.life is Life.STARTING and not agent.placing and MAIN not in agent.going else f"it is {agent.life} and started already"
     call = next((call for call in agent.calls.values() if f"call-{call.number}" == event.part), None)
     if call is None or not call.key or call.key != event.key:
         return f"there is no {event.part[:40]} for this key"
@@ -69,7 +69,7 @@ def _call_shaped(state: State, agent: Agent, event: Shaped) -> Iterator[Action]:
 
 
 def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
-    """The process is where it belongs: it may go."""
+    """The process is where it belongs: it may go, if it still is to."""
     agent = state.live(event.agent_id)
     if agent is None:
         return
@@ -77,13 +77,20 @@ def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
     agent.going.pop(event.part, None)
     agent.populated = True
     state.dirty.add(agent.id)
-    yield Answer(because=Because("placed and checked"), ticket=event.ticket, body={"event": "go"}, done=True)
     state.tickets.pop(event.ticket, None)
-    if event.part != MAIN:
-        call = agent.calls.get(int(event.part[5:]))
-        if call is not None:
-            call.populated = True
-        return
+    call = None if event.part == MAIN else agent.calls.get(int(event.part[5:]))
+    if call is not None:
+        call.populated = True
+    if agent.life is Life.STOPPING or (event.part != MAIN and (call is None or call.returned)):
+        yield Refuse(because=Because("ended before it began"), ticket=event.ticket, code="refused", message=f"{agent.id}: it was ended before its process could go")
+    else:
+        yield Answer(because=Because("placed and checked"), ticket=event.ticket, body={"event": "go"}, done=True)
+    if event.part == MAIN:
+        yield from _main_placed(state, agent, event, now_s)
+
+
+def _main_placed(state: State, agent: Agent, event: Placed, now_s: float) -> Iterator[Action]:
+    """The agent's command runs from now on."""
     agent.main_pid = event.pid
     if agent.life is not Life.STARTING:
         return
