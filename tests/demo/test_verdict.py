@@ -113,7 +113,9 @@ def test_the_table_has_a_row_for_every_agent():
 def test_the_last_line_counts_who_was_lost():
     """Of those that had asked for memory; a leaker that dies is no loss."""
     dead = {"coordinator": {"status": 9}, "worker-1": {"status": None, "ended_s": None}, "leaker": {"status": 9}}
-    assert "of the 6 agents that had asked for their memory 2 were lost without bursar, 0 with it" in verdict.sentence(bare(members=dead), governed(), verdict.findings(governed()))
+    assert "without bursar 2 of the 6 agents that had asked for their memory did not get to their end, with it 0" in verdict.sentence(
+        bare(members=dead), governed(), verdict.findings(governed())
+    )
 
 
 def test_latency_counts_what_was_never_answered():
