@@ -193,3 +193,17 @@ def test_an_agent_gets_no_more_than_its_envelope_from_inside():
             assert fleet.refusals[ticket].code == "denied"
     assert CAPABILITIES.can_kill_whole_call
     assert fleet.life("a") == fleet.life("b") == "running"
+
+
+def test_a_child_that_holds_nothing_ends_with_its_parent_too():
+    """Its sibling's lease went back first: the parent still has a child."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": 2 * GIB}, requests={"memory": GIB})
+    fleet.start("small", Peer(1000, 77, "a"), qos=QosClass.BEST_EFFORT, limits={"memory": 64 * MIB})
+    fleet.start("other", Peer(1000, 77, "a"), limits={"memory": 64 * MIB}, requests={"memory": 16 * MIB})
+    fleet.exit("other")
+    fleet.exit("a")
+    fleet.pass_time(1.1)
+    assert fleet.life("small") == "gone"
+    assert fleet.state.agents == {}
+    assert fleet.state.ledger.lent_limits == {}

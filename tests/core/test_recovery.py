@@ -194,3 +194,25 @@ def test_the_same_story_gives_the_same_actions():
         histories.append(fleet.done)
     assert histories[0] == histories[1]
     assert handle is not None
+
+
+def test_a_child_whose_parent_ended_meanwhile_is_ended():
+    """Parent gone, parent empty, or parent without its command: a lease that was carved from nothing is nothing."""
+    for changes in (None, {"populated": False, "main_pid": None}, {"main_pid": None}):
+        old = Fleet()
+        old.start("a", limits={"memory": 2 * GIB})
+        old.start("child", Peer(1000, 77, "a"), limits={"memory": GIB})
+        parent = () if changes is None else (found(old, "a", **changes),)
+        fleet = next_officer(old, found(old, "child"), *parent, leased=(old.state.agents["a"].spec,))
+        fleet.pass_time(1.1)
+        assert fleet.state.agents == {}
+        assert not any(fleet.state.ledger.total.values())
+        assert fleet.state.ledger.lent_limits == {}
+
+
+def test_a_queued_child_of_a_parent_that_is_gone_waits_no_more():
+    """A stranger that takes the parent's name would lend it what is not its own."""
+    child = Spec(agent_id="child", owner_uid=1000, parent="a", requests={"memory": GIB}, limits={"memory": GIB, "pids": 8})
+    fleet = next_officer(Fleet(), queued=((child, 1.0),))
+    assert fleet.state.agents == {}
+    assert [(record.agent_id, record.end) for record in fleet.records] == [("child", "refused")]

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bursar.core import ledger, queue
+from bursar.core import ledger, lending, queue
 from bursar.core.enforce import limits_of
 from bursar.core.explain import promise, summary
-from bursar.core.lending import lend
 from bursar.core.life import record, step
 from bursar.core.request import complete, impossible, mistake_in
 from bursar.core.state import Agent, State
@@ -49,6 +48,7 @@ def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
     state.agents[agent.id] = agent
     state.ended.pop(agent.id, None)
     state.tickets[event.ticket] = ("run", agent.id)
+    lending.join(state, agent)
     queue.join(state, agent)
 
 
@@ -148,7 +148,7 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     spec = agent.spec
     ledger.take(state.ledger, agent.id, spec.requests, spec.parent)
     if spec.parent is not None:
-        lend(state, agent)
+        lending.lend(state, agent)
     waited_s = now_s - agent.arrived_s
     lease = promise(spec, spec.requests) if spec.parent is None else f"a child lease of {spec.parent}"
     because = Because("granted", f"{lease}; it waited {waited_s:.3f} s")

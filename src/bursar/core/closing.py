@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from bursar.core import ledger, queue
+from bursar.core import ledger, lending, queue
 from bursar.core.explain import agent_sentence, describe, end_of
-from bursar.core.lending import take_back
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Ended, State
 from bursar.model.actions import Action, Answer, Because, DropOutput, Refuse, Shutdown, Signal, Watch
@@ -101,7 +100,8 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     yield from _remember(state, agent.id, ended)
     release(state, agent, now_s)
     if agent.wanted is not None and agent.spec.parent is not None:
-        take_back(state, agent)
+        lending.take_back(state, agent)
+    lending.part(state, agent)
     yield Watch(because=because, agent_id=agent.id, period_s=None)
     for ticket in ([agent.ticket] if agent.ticket is not None else []) + agent.waiters:
         state.tickets.pop(ticket, None)

@@ -26,6 +26,21 @@ def room(state: State, parent: Agent) -> dict[str, int]:
     return limits
 
 
+def join(state: State, child: Agent) -> None:
+    """From now on *child* ends when its parent does."""
+    if child.spec.parent is not None:
+        state.family.setdefault(child.spec.parent, set()).add(child.id)
+
+
+def part(state: State, child: Agent) -> None:
+    """The child has ended."""
+    siblings = state.family.get(child.spec.parent or "")
+    if siblings is not None:
+        siblings.discard(child.id)
+        if not siblings:
+            del state.family[child.spec.parent or ""]
+
+
 def lend(state: State, child: Agent) -> None:
     """Carve the child's limits from its parent's."""
     _carve(state, child, sign=1)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bursar.core import ledger, queue
+from bursar.core import ledger, lending, queue
+from bursar.core.closing import stop_now
 from bursar.core.enforce import limits_of, parse_restraints
-from bursar.core.lending import lend
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Call, State
 from bursar.model.actions import Action, Because, Record, Watch
@@ -27,14 +27,26 @@ def seen(state: State, event: Seen, now_s: float) -> Iterator[Action]:
     state.counter = max(state.counter, event.counter)
     leased = {spec.agent_id: spec for spec in event.leased}
     found = [(agent, leased.pop(agent.agent_id) if agent.agent_id in leased else spec_of(agent)) for agent in event.agents]
-    for agent, spec in sorted(found, key=lambda pair: pair[1].parent is not None):
+    for agent, spec in found:
         yield from _recover(state, agent, spec, now_s)
+    for orphan in [agent for agent in state.agents.values() if not _has_parent(state, agent.spec)]:
+        yield from stop_now(state, orphan, End.EXPIRED, Because("its parent ended", str(orphan.spec.parent)), now_s)
     for spec in leased.values():
         because = Because("its cell was gone when the officer came back")
         yield Record(because=because, agent_id=spec.agent_id, life=str(Life.ENDED), spec=b"", end=str(End.FAILED))
     for spec, waited_s in event.queued:
-        if spec.agent_id not in state.agents:
+        if spec.agent_id in state.agents:
+            continue
+        if _has_parent(state, spec):
             _queue_again(state, spec, waited_s, now_s)
+        else:
+            yield Record(because=Because("its parent ended", str(spec.parent)), agent_id=spec.agent_id, life=str(Life.ENDED), spec=b"", end=str(End.REFUSED))
+
+
+def _has_parent(state: State, spec: Spec) -> bool:
+    """Whether the lease from which this one is carved, if it is carved, still stands."""
+    parent = None if spec.parent is None else state.live(spec.parent)
+    return spec.parent is None or (parent is not None and parent.life is not Life.STOPPING)
 
 
 def spec_of(agent: SeenAgent) -> Spec:
@@ -55,7 +67,7 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         life=Life.STARTING,
         since_s=now_s,
         arrived_s=now_s,
-        wanted=limits_of(spec, {}),
+        wanted=limits_of(spec, state.ledger.lent_limits.get(found.agent_id, {})),
         seen=None,
         populated=found.populated,
         frozen=found.frozen,
@@ -68,8 +80,9 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         state.next_call = max(state.next_call, call.call if call.call < 1_000_000 else 0)
     state.agents[agent.id] = agent
     ledger.take(state.ledger, agent.id, spec.requests, spec.parent)
-    if spec.parent is not None and spec.parent in state.agents:
-        lend(state, agent)
+    lending.join(state, agent)
+    if spec.parent is not None:
+        lending.lend(state, agent)
     yield Watch(because=Because("recovered"), agent_id=agent.id, period_s=state.policy.sense.agent_s)
     if found.populated:
         agent.seen = found.limits
@@ -103,5 +116,6 @@ def _queue_again(state: State, spec: Spec, waited_s: float, now_s: float) -> Non
     state.agents[agent.id] = agent
     state.set_timer(agent, "wait", wait_until_s)
     state.set_timer(agent, "caller", now_s + state.policy.agents.caller_gone_s)
+    lending.join(state, agent)
     tell(agent, "queued again by a new officer", now_s)
     queue.join(state, agent)

@@ -1,7 +1,7 @@
 """This is about what core knows: one `State`, mutable, owned by `machine`.
 
 Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
-calls → `calling`; readings → `observing`; what is seen in the kernel → outcomes in the chapter that wanted them.
+calls → `calling`; family → `lending`; readings → `observing`; what is seen in the kernel → outcomes in the chapter that wanted them.
 """
 
 from collections import OrderedDict, deque
@@ -147,6 +147,8 @@ class State:
     measured: dict[str, int] = field(default_factory=dict)
     """What the machine has, before any policy."""
     agents: dict[str, Agent] = field(default_factory=dict)
+    family: dict[str, set[str]] = field(default_factory=dict)
+    """By parent: the names of its living children, also of those that wait."""
     waiting: list[str] = field(default_factory=list)
     """Agents in the queue, in the order of `core.queue`."""
     ended: OrderedDict[str, Ended] = field(default_factory=OrderedDict)
@@ -187,9 +189,7 @@ class State:
 
     def children(self, agent_id: str) -> list[Agent]:
         """Living agents whose lease is carved from this one's."""
-        if agent_id not in self.ledger.lent:
-            return []
-        return [agent for agent in self.agents.values() if agent.spec.parent == agent_id]
+        return [self.agents[name] for name in sorted(self.family.get(agent_id, ()))]
 
     def set_timer(self, agent: Agent, what: str, due_s: float) -> None:
         """From *due_s* on, expiry of *what* is due for the agent."""

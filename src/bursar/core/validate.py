@@ -21,6 +21,8 @@ def validate(state: State, *, recovered: bool = False) -> None:
         if agent.spec.qos is QosClass.GUARANTEED:
             assert agent.spec.requests.get("memory"), f"{name} is guaranteed nothing"
         assert len(agent.calls) <= agent.spec.calls_at_once or any(call.by_wrapper for call in agent.calls.values()), f"{name} has more calls than its envelope"
+    kin = sorted((agent.spec.parent, name) for name, agent in state.agents.items() if agent.spec.parent is not None)
+    assert kin == sorted((parent, name) for parent, names in state.family.items() for name in names), f"family {state.family} is not who has a parent {kin}"
     for ticket, (purpose, name) in state.tickets.items():
         assert name in state.agents, f"ticket {ticket} ({purpose}) is for {name}, who is gone"
 
