@@ -13,8 +13,8 @@ from bursar.model.kernel import Cell, Limits
 from bursar.model.policy import SensePolicy
 from bursar.seams import Host
 
-FULL_EVERY = 10
-"""Each so many rounds an agent is read in full even when its memory has not changed."""
+FULL_EVERY = 30
+"""Each so many rounds an agent is read in full even when its memory has not changed; agents take turns, so that no round is long."""
 SHORT_SHARE = 0.1
 """So little of the ceiling left is short, whatever the growth."""
 SHORT_S = 5.0
@@ -73,16 +73,16 @@ class Sense:
 
     def _agents(self) -> None:
         self._round += 1
-        self._read(moved_bytes=0, whole=self._round % FULL_EVERY == 0)
+        self._read(moved_bytes=0, turn=self._round % FULL_EVERY)
         self._each_round()
         self._timers[1] = asyncio.get_running_loop().call_later(self._policy.agent_s, self._agents)
 
-    def _read(self, *, moved_bytes: int, whole: bool = False) -> None:
-        """Tell core of every agent whose memory has moved by more than *moved_bytes*, or of all."""
+    def _read(self, *, moved_bytes: int, turn: int | None = None) -> None:
+        """Tell core of every agent whose memory has moved by more than *moved_bytes*, and of those whose *turn* it is."""
         read: list[Event] = []
-        for agent_id, before in self._last.items():
+        for position, (agent_id, before) in enumerate(self._last.items()):
             memory = self._host.usage(agent_id)
-            if memory is not None and (whole or before is None or abs(memory - before) > moved_bytes):
+            if memory is not None and (before is None or abs(memory - before) > moved_bytes or position % FULL_EVERY == turn):
                 self._last[agent_id] = memory
                 reading = self._host.read(Cell(agent_id))
                 if reading is not None:
