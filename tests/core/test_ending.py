@@ -297,3 +297,16 @@ def test_a_second_child_is_not_placed_beside_the_first():
     fleet.catch_up()
     assert fleet.last(first) == {"event": "go"}
     assert fleet.refusals[second].code == "denied"
+
+
+def test_down_with_stop_agents_starts_nobody_any_more():
+    """Whoever waits hears so, instead of being granted what the stopped ones give back; so does who asks now."""
+    fleet = Fleet()
+    fleet.start("a", requests={"memory": 8 * GIB}, limits={"memory": 8 * GIB})
+    waiting = fleet.ask("b")
+    fleet.do(events.ShutdownAsked(ticket=fleet.ticket(), peer=ROOT, stop_agents=True))
+    assert "leaves and stops every agent" in fleet.refusals[waiting].message
+    assert "leaves" in fleet.refusals[fleet.ask("c", qos="best-effort", limits={"memory": MIB * 64})].message
+    fleet.exit("a")
+    assert fleet.state.agents == {}
+    assert len(fleet.of(actions.Shutdown)) == 1

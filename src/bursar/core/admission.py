@@ -83,6 +83,8 @@ def _by_key(state: State, key: str) -> Agent | None:
 
 def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None:
     """A refusal for a request that may not wait and cannot be granted now, or for which the queue has no place."""
+    if state.stopping:
+        return Refuse(because=Because("the officer leaves"), ticket=event.ticket, code="refused", message="the officer stops every agent and leaves; ask again when it is back")
     if spec.parent is not None:
         missing = ledger.missing(state.ledger, spec.requests, spec.parent)
         if missing:

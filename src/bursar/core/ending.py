@@ -202,6 +202,8 @@ def shutdown_asked(state: State, event: ShutdownAsked, now_s: float) -> Iterator
         yield Shutdown(because=Because("down"))
         return
     state.stopping = True
+    for name in list(state.waiting):
+        yield from withdraw(state, state.agents[name], End.REFUSED, Because("the officer leaves and stops every agent"), now_s)
     for agent in running:
         if agent.life is Life.RUNNING:
             yield from stop_with_notice(state, agent, Because("down --stop-agents"), state.policy.agents.stop_grace_s, now_s)
