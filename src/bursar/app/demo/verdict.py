@@ -244,4 +244,5 @@ def sentence(bare: WorldFacts, governed: WorldFacts, found: Sequence[Finding]) -
     kept = sum(finding.kept is True for finding in found)
     innocent = [member.name for member in FLEET if member.request_bytes]
     lost = [sum(not world.member(name).survived for name in innocent) for world in (bare, governed)]
-    return f"verdict: {kept} promises kept, none broken; without bursar {lost[0]} of the {len(innocent)} agents that had asked for their memory did not get to their end, with it {lost[1]}"
+    ends = f"without bursar {lost[0]} of the {len(innocent)} agents that had asked for their memory did not get to their end, with it {lost[1]}"
+    return f"verdict: {kept} promises kept, none broken; {ends}"
