@@ -58,7 +58,7 @@ class LinuxHost(ABC):
         self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in places}
         """The directory of all agents in each hierarchy."""
         self._use(self.FILES)
-        self._kept = KeptFiles()
+        self._kept = KeptFiles(self._tree.directory)
         self._pressure: dict[str, dict[str, int]] | None = None
         self._came_from: dict[str, str] = {}
 
@@ -419,7 +419,7 @@ class LinuxHost(ABC):
 
     def _kept_read(self, cell: Cell, hierarchy: str, name: str) -> bytes | None:
         """The file's content, through a descriptor that is kept until the cell is gone. Only under the watcher's lock."""
-        return self._kept.read(cell, self._tree.directory(hierarchy, cell), name)
+        return self._kept.read(cell, hierarchy, name)
 
     def _forget(self, cell: Cell) -> None:
         with self._watcher.lock:

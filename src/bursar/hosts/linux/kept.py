@@ -1,6 +1,7 @@
 """Descriptors that are kept open because their files are read again and again: a pread costs 1 to 7 µs, opening five more."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from bursar.hosts.linux import files
@@ -10,19 +11,22 @@ from bursar.model.kernel import Cell
 class KeptFiles:
     """Open files by cell and name. Whoever uses it holds a lock: a number that was given back may mean another file."""
 
-    def __init__(self) -> None:
-        self._fds: dict[str, dict[tuple[str, str], int]] = {}
-        """By agent: the descriptor of each (part, name)."""
+    def __init__(self, directory: Callable[[str, Cell], str]) -> None:
+        """*directory*: of a cell in a hierarchy."""
+        self._directory = directory
+        self._fds: dict[str, dict[tuple[str, str, str], int]] = {}
+        """By agent: the descriptor of each (part, hierarchy, name)."""
 
-    def read(self, cell: Cell, directory: str, name: str) -> bytes | None:
+    def read(self, cell: Cell, hierarchy: str, name: str) -> bytes | None:
         """The content of the cell's file, opened at the first time; None when it is gone."""
-        fds = self._fds.setdefault(cell.agent_id, {})
-        fd = fds.get((cell.part, name))
+        agent_id, part = cell
+        fds = self._fds.setdefault(agent_id, {})
+        fd = fds.get((part, hierarchy, name))
         if fd is None:
-            fd = files.open_kept(f"{directory}/{name}")
+            fd = files.open_kept(f"{self._directory(hierarchy, cell)}/{name}")
             if fd is None:
                 return None
-            fds[cell.part, name] = fd
+            fds[part, hierarchy, name] = fd
         return files.pread(fd)
 
     def drop(self, cell: Cell) -> None:
