@@ -207,3 +207,14 @@ def test_a_child_that_holds_nothing_ends_with_its_parent_too():
     assert fleet.life("small") == "gone"
     assert fleet.state.agents == {}
     assert fleet.state.ledger.lent_limits == {}
+
+
+def test_a_parent_cannot_give_back_what_its_children_hold():
+    """Else the node would grant the same memory twice."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": 2 * GIB}, requests={"memory": GIB})
+    fleet.start("child", Peer(1000, 77, "a"), limits={"memory": GIB}, requests={"memory": 512 * MIB})
+    ticket = fleet.ticket()
+    fleet.do(events.ResizeAsked(ticket=ticket, peer=ALICE, agent_id="a", limits={}, requests={"memory": 256 * MIB}))
+    assert "its children hold cpu" in fleet.refusals[ticket].message
+    assert fleet.state.ledger.total["memory"] == GIB

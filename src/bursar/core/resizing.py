@@ -33,6 +33,9 @@ def resize_asked(state: State, event: ResizeAsked, now_s: float) -> Iterator[Act
     lent = state.ledger.lent_limits.get(agent.id, {})
     if spec.limits["memory"] - lent.get("memory", 0) <= 0:
         mistake = f"its children were lent {format_amounts(lent)}; a limit must stay above that"
+    carved = state.ledger.lent.get(agent.id, {})
+    if any(amount > spec.requests.get(name, 0) for name, amount in carved.items()):
+        mistake = f"its children hold {format_amounts(carved)} of its requests; a request must not fall below that"
     if mistake is not None:
         yield _no(event, "bad-input", f"resize {agent.id}: {mistake}")
         return
