@@ -188,3 +188,25 @@ def test_the_guard_knows_a_users_freeze_from_the_ladders():
     ladder = Restraint(by=RestraintBy.LADDER, because="y", until_s=12.5)
     encoded = [msgspec.json.encode(list(marks)) for marks in ((ladder,), (user,), (ladder, user), ())]
     assert [unbounded(mark) for mark in encoded] == [False, True, True, False]
+
+
+def test_a_mark_that_could_not_be_written_is_written_again():
+    """Guard and next officer go by it: they would thaw what a user froze, or freeze what nobody wants frozen."""
+    fleet = Fleet()
+    fleet.start("a")
+    fleet.refuse("mark", "No space left on device")
+    fleet.do(events.FreezeAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a"))
+    fleet.pass_time(0.1)
+    assert [bool(mark.marks["restraints"]) for mark in fleet.of(actions.Mark)] == [True, True]
+
+
+def test_what_fails_again_and_again_is_told_once():
+    """The story keeps its lines for what happened before."""
+    fleet = Fleet()
+    fleet.start("a")
+    fleet.refuse("mark", "No space left on device")
+    fleet.do(events.FreezeAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a"))
+    for _ in range(5):
+        fleet.refuse("mark", "No space left on device")
+        fleet.pass_time(1.1)
+    assert [line for _, line in fleet.state.agents["a"].story].count("mark failed: No space left on device") == 1

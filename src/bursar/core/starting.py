@@ -14,7 +14,9 @@ from bursar.model.kernel import MAIN
 from bursar.units import format_bytes
 
 RETRY_S = 0.05
-"""The kernel's "not now" is over after a grace period or two; a retry each 50 ms costs nothing."""
+"""The kernel's "not now" is over after a grace period or two."""
+RETRY_AGAIN_S = 1.0
+"""What fails twice for the same reason is tried less often, and told once."""
 
 
 def place_asked(state: State, event: PlaceAsked, now_s: float) -> Iterator[Action]:
@@ -118,10 +120,14 @@ def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
             yield from _remove_failed(state, agent, event, now_s)
         case verb:
             agent.pending.discard({"thaw": "freeze"}.get(verb, verb))
-            tell(agent, f"{verb} failed: {event.reason}", now_s)
-            if not event.gone:
-                state.dirty.discard(agent.id)
-                state.set_timer(agent, "again", now_s + RETRY_S)
+            if verb == "mark":
+                agent.marked = None
+            line = f"{verb} failed: {event.reason}"
+            is_news = not agent.story or agent.story[-1][1] != line
+            if is_news:
+                tell(agent, line, now_s)
+            state.dirty.discard(agent.id)
+            state.set_timer(agent, "again", now_s + (RETRY_S if is_news else RETRY_AGAIN_S))
 
 
 def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:

@@ -68,8 +68,8 @@ class Agent:
     populated: bool = False
     frozen: bool = False
     """Told to be, by the last outcome."""
-    marked: str = ""
-    """Restraints as last written to the agent's directory."""
+    marked: str | None = ""
+    """Restraints as last written to the agent's directory; None: not known, as writing failed."""
     guarded_until_s: float | None = None
     """The bound that the guard was armed with last."""
     restraints: dict[RestraintBy, Restraint] = field(default_factory=dict)

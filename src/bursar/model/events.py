@@ -283,5 +283,3 @@ class Failed(Outcome, frozen=True, kw_only=True):
     verb: str
     reason: str
     busy: bool = False
-    gone: bool = False
-    """The process or cell is not there any more."""

@@ -212,5 +212,4 @@ def _tried(action: Effect, part: str, verb: str, deed: Callable[[], Event]) -> E
             verb=verb,
             reason=str(problem),
             busy=busy,
-            gone=isinstance(problem, ProcessLookupError | FileNotFoundError),
         )
