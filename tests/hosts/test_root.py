@@ -118,3 +118,10 @@ def test_capacity_ends_at_the_mount_point(tmp_path):
     (tmp_path / "memory.max").write_text("1\n")
     found = capacity.read_capacity({"unified": (str(tmp_path / "top"), str(tmp_path / "top"))}, str(tmp_path))
     assert found["memory"] > 1
+
+
+def test_capacity_of_a_directory_outside_of_its_mount_point_is_read_once(tmp_path):
+    """A damaged record leads nowhere, and not for ever."""
+    (tmp_path / "memory.max").write_text("1048576\n")
+    found = capacity.read_capacity({"unified": (str(tmp_path), "/nowhere")}, str(tmp_path))
+    assert found["memory"] == 1 << 20

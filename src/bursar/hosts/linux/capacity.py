@@ -76,6 +76,6 @@ def _upwards(place: tuple[str, str] | None, name: str) -> Iterator[bytes]:
         content = files.read(f"{directory}/{name}")
         if content is not None:
             yield content
-        if directory == top or "/" not in directory.removeprefix(top):
+        if not directory.startswith(f"{top}/"):
             return
         directory = os.path.dirname(directory)
