@@ -73,6 +73,17 @@ def test_stop_gives_notice_then_kills():
     assert fleet.last(ticket)["end"] == "killed"
 
 
+def test_a_second_stop_waits_for_the_grace_of_the_first():
+    """It was promised to the agent; only `kill` cuts it short."""
+    fleet = Fleet()
+    fleet.start("a")
+    for _ in range(2):
+        fleet.do(events.StopAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", grace_s=5.0))
+    assert fleet.of(actions.Kill) == []
+    fleet.do(events.StopAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", grace_s=0.0))
+    assert len(fleet.of(actions.Kill)) == 1
+
+
 def test_stop_thaws_what_is_to_hear_it():
     """A frozen agent could not handle TERM."""
     fleet = Fleet()
@@ -148,6 +159,17 @@ def test_a_lease_without_heartbeat_expires():
     fleet.pass_time(5.1)
     fleet.pass_time(1.1)
     assert fleet.last(run)["end"] == "expired"
+
+
+def test_a_lease_that_is_shorter_than_its_start_expires_too():
+    """The time runs from the start of the command."""
+    fleet = Fleet()
+    fleet.ask("a", ttl_s=1.0)
+    fleet.pass_time(2)
+    fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", part="main", key="key-of-a"))
+    assert fleet.life("a") == "running"
+    fleet.pass_time(1.1)
+    assert fleet.life("a") == "stopping"
 
 
 def test_wait_is_answered_at_the_end_and_afterwards():

@@ -154,6 +154,8 @@ def test_the_queue_is_kept_in_order_and_waits_for_its_callers():
     fleet.pass_time(10.1)
     assert fleet.life("b") == "gone"
     assert fleet.life("c") == "queued"
+    fleet.pass_time(5.0)
+    assert len(fleet.lines[again]) == 2
 
 
 def test_numbers_go_on_where_they_were():

@@ -21,7 +21,7 @@ def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
     """A request: checked whole, then put into the queue, where settling finds it; a repeated one keeps its place."""
     again = state.live(event.spec.agent_id) if event.spec.agent_id else _by_key(state, event.spec.key)
     if again is not None and again.spec.key == event.spec.key and event.spec.key and again.spec.owner_uid == event.spec.owner_uid:
-        yield from _returns(state, again, event)
+        yield from _returns(state, again, event, now_s)
         return
     inside = event.peer.agent_id
     parent = state.live(inside) if inside is not None else None
@@ -160,8 +160,6 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     agent.wanted = limits_of(spec, {})
     agent.oom_score_adj = score_of(state, agent)
     state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
-    if spec.ttl_s is not None:
-        state.set_timer(agent, "lease", now_s + spec.ttl_s)
     yield Watch(because=because, agent_id=agent.id, period_s=state.policy.sense.agent_s)
     if spec.detached:
         yield OpenOutput(because=because, agent_id=agent.id, uid=spec.owner_uid)
@@ -185,7 +183,7 @@ def variable(slot: str) -> str:
     return "BURSAR_" + "".join(letter if letter.isalnum() else "_" for letter in slot.upper())
 
 
-def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
+def _returns(state: State, agent: Agent, event: Asked, now_s: float) -> Iterator[Action]:
     """A caller that lost its connection asks again with its key: same agent, same place."""
     if agent.ticket is not None:
         state.tickets.pop(agent.ticket, None)
@@ -197,6 +195,7 @@ def _returns(state: State, agent: Agent, event: Asked) -> Iterator[Action]:
         message = f"{agent.id}: its start was interrupted and is being undone; run it again"
         yield Refuse(because=because, ticket=event.ticket, code="refused", message=message, retry_after_s=1.0)
     elif agent.life is Life.QUEUED:
+        state.set_timer(agent, "keep-alive", now_s + state.policy.queue.keep_alive_s)
         yield Answer(because=because, ticket=event.ticket, body=position_line(state, agent, state.waiting.index(agent.id)), done=False)
     else:
         yield Answer(because=because, ticket=event.ticket, body=grant_line(state, agent), done=False, after_record=True)

@@ -61,7 +61,7 @@ def stop_asked(state: State, event: StopAsked, now_s: float) -> Iterator[Action]
     because = Because("stopped" if event.grace_s else "killed", f"asked by uid {event.peer.uid}")
     if event.grace_s and agent.life is Life.RUNNING:
         yield from stop_with_notice(state, agent, because, event.grace_s, now_s)
-    else:
+    elif not event.grace_s or "grace" not in agent.due:
         yield from stop_now(state, agent, End.KILLED, because, now_s)
 
 

@@ -98,6 +98,8 @@ def _main_placed(state: State, agent: Agent, event: Placed, now_s: float) -> Ite
         return
     agent.due.pop("start", None)
     state.set_timer(agent, "scores", now_s + SCORES_EVERY_S)
+    if agent.spec.ttl_s is not None:
+        state.set_timer(agent, "lease", now_s + agent.spec.ttl_s)
     yield from step(state, agent, Life.RUNNING, Because("placed", f"pid {event.pid}"), now_s)
     if agent.ticket is not None:
         yield Answer(because=Because("placed"), ticket=agent.ticket, body={"event": "placed", "agent": agent.id}, done=False)
