@@ -123,8 +123,7 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
 
     A connection that is lost in the queue is made again: the key keeps the place.
     """
-    connection = connect(summon=summon)
-    number = connection.request("run", **request)
+    connection, number = _ask(request, summon=summon)
     shown = ""
     while True:
         try:
@@ -145,9 +144,22 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
             shown = _show_place(message, shown)
 
 
+def _ask(request: Message, *, summon: bool) -> tuple[Connection, int]:
+    """A connection on which *request* was sent. An officer that dies between our coming and our asking is as good as none."""
+    connection = connect(summon=summon)
+    try:
+        return connection, connection.request("run", **request)
+    except NoOfficer:
+        connection.close()
+    connection = connect(summon=summon)
+    return connection, connection.request("run", **request)
+
+
 def _show_place(message: Message, shown: str) -> str:
     """Tell a person where the request stands, when that changed."""
-    line = f"waiting at position {message.get('position')}: {message.get('because')}"
+    before = message.get("position")
+    place = f"place {before + 1}" if isinstance(before, int) else "a place"
+    line = f"waiting at {place} in the queue: {message.get('because')}"
     if line != shown and watched():
         say(line)
     return line
@@ -156,6 +168,8 @@ def _show_place(message: Message, shown: str) -> str:
 def _come_back(path: str, request: Message) -> tuple[Connection, int]:
     """A new connection on which *request* was sent again: an officer that is dying may still take the one and not read the other."""
     deadline_s = time.monotonic() + RETURN_S
+    if watched():
+        say(f"the officer is gone; waiting up to {RETURN_S:.0f} s for it to come back, the place in the queue is kept")
     while True:
         try:
             connection = Connection(path)

@@ -136,7 +136,7 @@ def _named(state: State, spec: Spec) -> Spec:
 
 def _queued(state: State, agent: Agent, position: int, now_s: float) -> Iterator[Action]:
     because = queue.why_waiting(state, agent)
-    agent.story.append((now_s, f"queued at {position}: {because}"))
+    agent.story.append((now_s, f"queued, {position} before it: {because}"))
     assert agent.wait_until_s is not None
     state.set_timer(agent, "wait", agent.wait_until_s)
     state.set_timer(agent, "keep-alive", now_s + state.policy.queue.keep_alive_s)

@@ -25,7 +25,7 @@ def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int
     """Why the kernel killed, and what to try."""
     reached = f" and it reached {format_bytes(peak_bytes)}" if peak_bytes is not None else ""
     victim = f"{who} ran out of memory and was killed by the kernel" if whole else f"{who} ran out of memory: the kernel killed {kills} of its processes"
-    return f"{victim}: its limit is {format_bytes(limit_bytes)}{reached}. Try {way_out}, or let it use less (fewer workers, smaller batches)."
+    return f"{victim}: its limit is {format_bytes(limit_bytes)}{reached}. Try {way_out}."
 
 
 def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int | None) -> str | None:
@@ -34,7 +34,7 @@ def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int |
         return None
     more = format_bytes(spec.limits["memory"] * 2).replace(" ", "")
     whole = status is None or status & 0x7F == SIGKILL or status >> 8 == 128 + SIGKILL
-    return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}", whole=whole)
+    return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}, or let it use less (fewer workers, smaller batches)", whole=whole)
 
 
 def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak_bytes: int | None) -> str | None:

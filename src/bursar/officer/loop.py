@@ -193,7 +193,7 @@ class Officer:
         if self._timer is not None:
             self._timer.cancel()
         asyncio.get_running_loop().remove_reader(self.host.fileno())
-        await server.close()
+        server.stop_listening()
         self.hands.close()
         self.recorder.close()
         self.guard.close()
@@ -203,7 +203,7 @@ class Officer:
             except BursarError as problem:
                 log.warning("the tree stays: %s", problem)
         self.host.close()
-        self.socket.unlink(missing_ok=True)
+        await server.hang_up()  # last: to `down` it means that another officer may come
 
 
 def group_id(name: str, field: str) -> int | None:

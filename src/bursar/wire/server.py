@@ -147,10 +147,14 @@ class LineServer:
         temporary.rename(self.path)
         self._server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
 
-    async def close(self) -> None:
-        """Stop listening, let written answers leave, hang up."""
+    def stop_listening(self) -> None:
+        """Nobody can connect any more, and nobody finds a socket that answers nothing."""
         if self._server is not None:
             self._server.close()
+        self.path.unlink(missing_ok=True)
+
+    async def hang_up(self) -> None:
+        """Let written answers leave, then close every connection."""
         for connection in tuple(self.connections):
             connection.close()
         await asyncio.sleep(0)
