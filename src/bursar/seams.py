@@ -59,7 +59,7 @@ class Host(Protocol):
         """Set oom_score_adj of every process in the cell to *score* above our own; lowering that is refused is no error."""
 
     def keep(self, pid: int) -> None:
-        """Move the keeper of the asking process *pid* (its parent, same uid) into keepers/. A vanished one is ignored."""
+        """Move the keeper of the asking process *pid* (its parent, same uid) into keepers/. One that vanished, or lives in an agent, is ignored."""
 
     def shelter(self) -> None:
         """Move our own process into officer/, so that no agent's limit is ours and no agent's end ends us."""

@@ -218,3 +218,15 @@ def test_a_parent_cannot_give_back_what_its_children_hold():
     fleet.do(events.ResizeAsked(ticket=ticket, peer=ALICE, agent_id="a", limits={}, requests={"memory": 256 * MIB}))
     assert "its children hold cpu" in fleet.refusals[ticket].message
     assert fleet.state.ledger.total["memory"] == GIB
+
+
+def test_no_process_gets_out_of_its_agent_as_a_keeper():
+    """Only the keeper of a detached agent that was asked for from outside leaves for keepers/."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": 2 * GIB})
+    fleet.ask("inner", Peer(1000, 77, "a"), detached=True, limits={"memory": 64 * MIB})
+    fleet.ask("front")
+    fleet.ask("back", detached=True)
+    for name in ("inner", "front", "back"):
+        fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=Peer(1000, 78), agent_id=name, part="main", key=f"key-of-{name}", keeper=True))
+    assert {place.agent_id: place.keeper for place in fleet.of(actions.Place)} == {"a": False, "inner": False, "front": False, "back": True}

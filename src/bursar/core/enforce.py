@@ -93,7 +93,7 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
             uid=placing.uid,
             ticket=placing.ticket,
             oom_score_adj=score,
-            keeper=placing.keeper,
+            keeper=placing.keeper and agent.spec.detached and agent.spec.parent is None,
             calls_at_once=agent.spec.calls_at_once,
             call_memory_bytes=agent.spec.call_memory_bytes or agent.spec.limits["memory"],
         )

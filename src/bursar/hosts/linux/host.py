@@ -175,9 +175,9 @@ class LinuxHost(ABC):
         self._watcher.filled(cell)
 
     def keep(self, pid: int) -> None:
-        """Move the keeper of the asking process (its parent, of the same uid) into keepers/; a vanished one is ignored."""
+        """Move the keeper of the asking process (its parent, of the same uid) into keepers/; one that vanished, or lives in an agent, is ignored."""
         keeper = process.parent_of(pid)
-        if keeper is not None and keeper > 1 and process.uid_of(keeper) == process.uid_of(pid):
+        if keeper is not None and keeper > 1 and process.uid_of(keeper) == process.uid_of(pid) and self._tree.agent_of(keeper) is None:
             self._tree.move(keeper, "keepers")
 
     def shelter(self) -> None:
