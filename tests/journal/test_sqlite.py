@@ -143,3 +143,14 @@ def test_any_damage_leaves_a_journal_that_starts(path, data, at):
     again.load()
     again.write([line("new", "starting")])
     again.close()
+
+
+def test_nobody_else_may_read_it(path):
+    """It holds the keys of callers: whatever the umask, and also one that an older officer left open."""
+    for _ in range(2):
+        journal = SqliteJournal(path)
+        journal.write([line("a", "running")])
+        files = [path, path.with_name("journal.sqlite-wal"), path.with_name("journal.sqlite-shm")]
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+        journal.close()
+        path.chmod(0o644)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,18 @@ def test_wait_gives_the_code_of_a_detached_command(world: World, script: str, co
     """By the keeper's word or the kernel's; a signal as shells count it."""
     world.detach("later", command=("sh", "-c", script))
     assert world.bursar("wait", "later").returncode == code
+
+
+def test_a_start_that_comes_too_late_is_no_success(new_world: Callable[..., World]):
+    """A child that did not ask in time: in front and detached alike 125 and one line, and nothing ran."""
+    world = new_world("[agents]\nstart_s = 0.001\n")
+    try:
+        world.up()
+        for mode in ([], ["--detach"]):
+            done = world.bursar("run", *mode, "--", "touch", str(world.state / "ran"))
+            assert (done.returncode, done.stdout) == (125, ""), done
+            assert done.stderr.startswith("bursar: ")
+        assert not (world.state / "ran").exists()
+        assert world.kernel.agents() == []
+    finally:
+        world.close()

@@ -171,8 +171,8 @@ class World:
 
     def bursar(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Run a command of bursar to its end."""
-        settings = {"env": self.environment, "capture_output": True, "text": True, "timeout": PATIENCE_S, "stdin": subprocess.DEVNULL, **options}
-        return subprocess.run([BURSAR, *words], **settings)
+        settings = {"args": [BURSAR, *words], "env": self.environment, "capture_output": True, "text": True, "timeout": PATIENCE_S, "stdin": subprocess.DEVNULL, **options}
+        return subprocess.run(**settings)
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command of bursar, with pipes; it is gone at the end."""

@@ -90,9 +90,10 @@ def await_placed(connection: Connection, keeper: int, log: str) -> None:
     while time.monotonic() < deadline_s:
         ready = dict(poll.poll(1000 * max(0.0, deadline_s - time.monotonic())))
         for message in connection.received():
-            ended = body_of(message, 1) is not None
-            if ended or message.get("event") == "placed":
+            if message.get("event") == "placed":
                 return
+            if body_of(message, 1) is not None:  # it ended, and never stood there
+                raise BursarError(f"the command was not started; the end of {log} may say why")
         if ready and connection.fileno() not in ready:
             deadline_s = min(deadline_s, time.monotonic() + LAST_WORDS_S)
             poll = select.poll()

@@ -4,6 +4,7 @@
 file is put aside under another name and a new one begun; agents are then known by their marks in the tree.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -65,7 +66,20 @@ class SqliteJournal:
             self.lost = f"{self.lost}; a new one could not be made ({problem}): nothing is stored"
             return self._connect(":memory:")
 
+    def _close_to_others(self) -> None:
+        """The journal holds the keys of callers. SQLite gives the files beside it the mode of the file itself."""
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.chmod(0o600)
+        except OSError as problem:
+            raise sqlite3.OperationalError(str(problem)) from problem
+
     def _connect(self, where: str | None = None) -> sqlite3.Connection:
+        if where is None:
+            self._close_to_others()
         db = sqlite3.connect(where or self.path, check_same_thread=False, isolation_level=None, timeout=2.0)
         try:
             db.execute("PRAGMA journal_mode=WAL")
