@@ -150,7 +150,8 @@ class Fleet:
                 self.processes[name, part].add(action.pid)
                 return [events.Placed(action_id=number, agent_id=name, part=part, pid=action.pid, ticket=action.ticket)]
             case actions.Kill():
-                return [events.Killed(action_id=number, agent_id=name, part=part), *self.empty(name, part)]
+                populated = any(pids for cell, pids in self.processes.items() if cell[0] == name and (not part or cell[1] == part))
+                return [events.Killed(action_id=number, agent_id=name, part=part, populated=populated), *(self.empty(name, part) if populated else [])]
             case actions.Remove():
                 for cell in [cell for cell in self.kernel if cell[0] == name and (not part or cell[1] == part)]:
                     del self.kernel[cell]

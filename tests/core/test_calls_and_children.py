@@ -230,3 +230,28 @@ def test_no_process_gets_out_of_its_agent_as_a_keeper():
     for name in ("inner", "front", "back"):
         fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=Peer(1000, 78), agent_id=name, part="main", key=f"key-of-{name}", keeper=True))
     assert {place.agent_id: place.keeper for place in fleet.of(actions.Place)} == {"a": False, "inner": False, "front": False, "back": True}
+
+
+def test_a_call_that_emptied_before_its_placing_was_told_is_removed():
+    """Its child died on the way: the notice came first, and no other will."""
+    fleet = Fleet()
+    fleet.start("a")
+    call(fleet)
+    fleet.slow.add(actions.Place)
+    place(fleet, 1)
+    fleet.do(*fleet.empty("a", "call-1"))
+    fleet.catch_up()
+    fleet.do(events.CallReturned(ticket=fleet.ticket(), agent_id="a", call=1, key=KEY, status=9))
+    assert fleet.state.agents["a"].calls == {}
+    assert ("a", "call-1") not in fleet.kernel
+
+
+def test_a_call_whose_cell_would_not_go_is_tried_again():
+    """Busy although nobody is left in it: killed for good measure, then removed."""
+    fleet = Fleet()
+    fleet.start("a")
+    call(fleet)
+    fleet.refuse("remove", "EBUSY", busy=True)
+    fleet.do(events.CallReturned(ticket=fleet.ticket(), agent_id="a", call=1, key=KEY, status=0))
+    fleet.pass_time(0.1)
+    assert fleet.state.agents["a"].calls == {}

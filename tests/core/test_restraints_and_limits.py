@@ -208,5 +208,5 @@ def test_what_fails_again_and_again_is_told_once():
     fleet.do(events.FreezeAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a"))
     for _ in range(5):
         fleet.refuse("mark", "No space left on device")
-        fleet.pass_time(1.1)
+        fleet.pass_time(2.1)
     assert [line for _, line in fleet.state.agents["a"].story].count("mark failed: No space left on device") == 1

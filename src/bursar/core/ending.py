@@ -137,15 +137,15 @@ def emptied(state: State, event: Emptied, now_s: float) -> Iterator[Action]:
 
 
 def killed(state: State, event: Killed, now_s: float) -> Iterator[Action]:
-    """Every process has its SIGKILL; `emptied` follows when they are gone."""
+    """Every process has its SIGKILL; `emptied` follows when they are gone, unless nobody was left: what was told before is not told again."""
     agent = state.live(event.agent_id)
-    if agent is not None and event.part:
-        call = agent.calls.get(int(event.part[5:]))
-        if call is not None:
-            state.set_timer(agent, "again", now_s + STATUS_S)
-    elif agent is not None:
+    if agent is None:
+        return
+    if event.populated:
         state.set_timer(agent, "again", now_s + STATUS_S)
-    yield from ()
+    else:
+        agent.pending.discard("kill")
+        yield from emptied(state, Emptied(agent_id=agent.id, part=event.part), now_s)
 
 
 def removed(state: State, event: Removed, now_s: float) -> Iterator[Action]:

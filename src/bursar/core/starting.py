@@ -15,8 +15,8 @@ from bursar.units import format_bytes
 
 RETRY_S = 0.05
 """The kernel's "not now" is over after a grace period or two."""
-RETRY_AGAIN_S = 1.0
-"""What fails twice for the same reason is tried less often, and told once."""
+RETRY_AGAIN_S = 2.0
+"""What fails twice for the same reason is tried less often, and told once: each vain removal holds its lane for up to 2 s."""
 
 
 def place_asked(state: State, event: PlaceAsked, now_s: float) -> Iterator[Action]:
@@ -124,12 +124,16 @@ def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
             agent.pending.discard({"thaw": "freeze"}.get(verb, verb))
             if verb == "mark":
                 agent.marked = None
-            line = f"{verb} failed: {event.reason}"
-            is_news = not agent.story or agent.story[-1][1] != line
-            if is_news:
-                tell(agent, line, now_s)
-            state.dirty.discard(agent.id)
-            state.set_timer(agent, "again", now_s + (RETRY_S if is_news else RETRY_AGAIN_S))
+            _try_again(state, agent, f"{verb} failed: {event.reason}", now_s)
+
+
+def _try_again(state: State, agent: Agent, line: str, now_s: float) -> None:
+    """Soon at first; what failed for the same reason before is told once, and tried less often."""
+    is_news = not agent.story or agent.story[-1][1] != line
+    if is_news:
+        tell(agent, line, now_s)
+    state.dirty.discard(agent.id)
+    state.set_timer(agent, "again", now_s + (RETRY_S if is_news else RETRY_AGAIN_S))
 
 
 def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
@@ -195,8 +199,7 @@ def _remove_failed(state: State, agent: Agent, event: Failed, now_s: float) -> I
         agent.pending.discard("remove")
         agent.pending.discard("kill")
         agent.populated = True
-    state.dirty.discard(agent.id)
-    state.set_timer(agent, "again", now_s + RETRY_S)
+    _try_again(state, agent, f"{event.part or 'its cell'} cannot be removed yet: {event.reason}", now_s)
     yield from ()
 
 

@@ -261,6 +261,8 @@ class Killed(Outcome, frozen=True, kw_only=True):
     """Every process of the cell has its SIGKILL."""
 
     part: str
+    populated: bool
+    """Whether any is left at once; then `Emptied` will tell of the last one's end."""
 
 
 class Removed(Outcome, frozen=True, kw_only=True):

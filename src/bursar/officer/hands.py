@@ -118,8 +118,10 @@ class Hands:
         """Squeezes are lifted by the host before the kill."""
 
         def deed() -> Event:
-            self._host.kill(Cell(action.agent_id, action.part))
-            return events.Killed(action_id=action.action_id, agent_id=action.agent_id, part=action.part)
+            cell = Cell(action.agent_id, action.part)
+            self._host.kill(cell)
+            left = self._host.read(cell)
+            return events.Killed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, populated=left is not None and left.populated)
 
         self._deliver([_tried(action, action.part, "kill", deed)])
 
