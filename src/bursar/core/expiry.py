@@ -15,9 +15,10 @@ from bursar.model.agents import End, Life
 def expire(state: State, now_s: float) -> Iterator[Action]:
     """Everything that is due by now. A timer counts only while its agent still holds the same due time."""
     while state.timers and state.timers[0][0] <= now_s:
-        due_s, what, name = heappop(state.timers)
-        agent = state.live(name)
-        if agent is not None and agent.due.get(what) == due_s:
+        timer = heappop(state.timers)
+        if state.counts(timer):
+            _, what, name = timer
+            agent = state.agents[name]
             del agent.due[what]
             yield from _due(state, agent, what, now_s)
 

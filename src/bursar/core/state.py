@@ -7,13 +7,19 @@ calls → `calling`; family → `lending`; readings → `observing`; what is see
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from heapq import heappush
+from heapq import heapify, heappop, heappush
 
 from bursar.core.terms import Terms
 from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec
 from bursar.model.kernel import Capabilities, Limits, Reading
 from bursar.model.policy import Policy
 
+Timer = tuple[float, str, str]
+"""(due_s, what, agent)."""
+STALE_MOST = 1024
+"""So many timers that do not count any more may lie in the heap …"""
+TIMERS_AN_AGENT = 16
+"""… beside so many an agent, which is more than it ever waits for at once."""
 STORY_LINES = 200
 """Of one agent; older lines are in the journal."""
 
@@ -157,8 +163,8 @@ class State:
     dirty: set[str] = field(default_factory=set)
     """Agents whose wanted and seen may differ."""
     unsettled_queue: bool = False
-    timers: list[tuple[float, str, str]] = field(default_factory=list)
-    """Heap of (due_s, what, agent); only those equal to agent.due[what] count."""
+    timers: list[Timer] = field(default_factory=list)
+    """A heap; only those equal to agent.due[what] count."""
     counter: int = 0
     next_action: int = 0
     next_call: int = 0
@@ -195,6 +201,15 @@ class State:
         """From *due_s* on, expiry of *what* is due for the agent."""
         agent.due[what] = due_s
         heappush(self.timers, (due_s, what, agent.id))
+        if len(self.timers) > STALE_MOST + TIMERS_AN_AGENT * len(self.agents):
+            self.timers = [timer for timer in self.timers if self.counts(timer)]
+            heapify(self.timers)
+
+    def counts(self, timer: Timer) -> bool:
+        """Whether the agent still waits for this timer: a later one of its kind, or its end, has made the others stale."""
+        due_s, what, name = timer
+        agent = self.agents.get(name)
+        return agent is not None and agent.due.get(what) == due_s
 
     def running(self) -> Iterable[Agent]:
         """Agents that stand in the tree."""
@@ -202,5 +217,7 @@ class State:
 
 
 def next_due_s(state: State) -> float | None:
-    """When the machine wants to be called at the latest; None: not before something happens."""
+    """When the machine wants to be called at the latest; None: not before something happens. Stale timers wake nobody."""
+    while state.timers and not state.counts(state.timers[0]):
+        heappop(state.timers)
     return state.timers[0][0] if state.timers else None
