@@ -5,6 +5,7 @@ asked for again; its outcome makes the agent dirty once more.
 """
 
 from collections.abc import Iterator
+from math import ceil
 
 import msgspec
 
@@ -18,6 +19,11 @@ from bursar.model.kernel import MAIN, Limits
 LEAST_WEIGHT, MOST_WEIGHT = 1, 10_000
 SCORES_EVERY_S = 30.0
 """A process may raise its own oom_score_adj, or lower it as far as a privileged one set it last."""
+
+
+def scores_due_s(now_s: float) -> float:
+    """When to look at the scores again: on a whole second, so that all agents of one second cost one turn."""
+    return ceil(now_s) + SCORES_EVERY_S
 
 
 def limits_of(spec: Spec, lent: dict[str, int]) -> Limits:
@@ -135,7 +141,7 @@ def _scores(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     if score != agent.oom_score_adj or "scores" not in agent.due:
         agent.oom_score_adj = score
         agent.pending.add("scores")
-        state.set_timer(agent, "scores", now_s + SCORES_EVERY_S)
+        state.set_timer(agent, "scores", scores_due_s(now_s))
         yield SetOomScores(because=Because("the kernel's victim order"), action_id=state.action_id(), agent_id=agent.id, oom_score_adj=score)
 
 

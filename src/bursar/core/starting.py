@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bursar.core.access import knows
 from bursar.core.closing import stop_now
-from bursar.core.enforce import SCORES_EVERY_S
+from bursar.core.enforce import scores_due_s
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Placing, State
 from bursar.model.actions import Action, Answer, Because, Refuse
@@ -97,7 +97,7 @@ def _main_placed(state: State, agent: Agent, event: Placed, now_s: float) -> Ite
     if agent.life is not Life.STARTING:
         return
     agent.due.pop("start", None)
-    state.set_timer(agent, "scores", now_s + SCORES_EVERY_S)
+    state.set_timer(agent, "scores", scores_due_s(now_s))
     if agent.spec.ttl_s is not None:
         state.set_timer(agent, "lease", now_s + agent.spec.ttl_s)
     yield from step(state, agent, Life.RUNNING, Because("placed", f"pid {event.pid}"), now_s)
