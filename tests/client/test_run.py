@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bursar.cli import run
+from bursar.errors import NoOfficer
+from bursar.wire.client import Connection
 from tests.client.worlds import BURSAR, ToyWorld, World
 
 FACTS = [sys.executable, "-I", "-S", str(Path(__file__).with_name("start_facts.py"))]
@@ -278,3 +281,44 @@ def test_an_agent_that_is_not_known_any_more_is_left_in_peace(world: ToyWorld):
     client.communicate("go\n")
     assert client.returncode == 7
     assert len(world.toy.of("stay")) == 1
+
+
+def test_closed_streams_stay_closed_and_hold_nothing_of_ours(world: ToyWorld):
+    """The end is the command's own, and no line of ours lands on the officer's socket."""
+    world.toy.sentence = "w1 needed more memory"
+    script = f"exec {' '.join(BURSAR)} run -- sh -c 'test ! -e /proc/self/fd/0 && test ! -e /proc/self/fd/2 && exit 6' <&- >&- 2>&-"
+    done = subprocess.run(["bash", "-c", script], env=world.environment, capture_output=True, timeout=30)
+    assert done.returncode == 6
+    assert [message["verb"] for message in world.toy.heard] == ["run", "place", "ended"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--json", "--limit", "memory=", "--", "true"], ["--detach", "--", "true"]])
+def test_output_that_nobody_takes_is_one_line(world: ToyWorld, words: list[str]):
+    """A full disk below stdout is no traceback."""
+    with open("/dev/full", "w") as full:
+        done = world.bursar("run", *words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 125
+    assert done.stderr.splitlines()[-1] == "bursar: error: the output cannot be written: No space left on device"
+
+
+def test_what_moves_a_cursor_is_written_out(world: ToyWorld):
+    """A message stays one line, whatever name was asked for."""
+    done = world.bursar("run", "--", "no\x1b[31m\nsuch")
+    assert done.stderr == "bursar: error: no\\x1b[31m\\nsuch: command not found\n"
+
+
+def test_an_officer_that_dies_before_it_is_asked_is_looked_for_once_more(world: ToyWorld, monkeypatch: pytest.MonkeyPatch):
+    """Nothing was asked yet, so nothing can be started twice."""
+    tried: list[str] = []
+
+    class Dying(Connection):
+        def request(self, verb: str, **fields: object) -> int:
+            tried.append(verb)
+            if len(tried) == 1:
+                raise NoOfficer("does not read")
+            return super().request(verb, **fields)
+
+    monkeypatch.setattr(run, "connect", lambda *, summon: Dying(str(world.socket)))
+    connection, granted = run.await_grant({"key": "0" * 32, "mode": "foreground"}, summon=False)
+    connection.close()
+    assert (tried, granted["event"]) == (["run", "run"], "granted")

@@ -1,6 +1,5 @@
 """The commands that may take their time to load: Typer in front, one place that turns every error into a line and a status."""
 
-import os
 import sys
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ import typer
 
 from bursar import __version__
 from bursar.cli import act, call, demo, officer, run, shell_prefix, show
-from bursar.cli.endings import failed
+from bursar.cli.endings import failed, stopped_by
 from bursar.errors import BadInput, BursarError, NoOfficer, NoSuchAgent, NotAllowed, Refused
 
 BAD_INPUT, REFUSED, NO_OFFICER, FAILED = 2, 3, 4, 1
@@ -79,10 +78,8 @@ def main(words: list[str] | None = None) -> int:
         return failed(problem, as_json="--json" in words, status=status_of(problem))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing may be written when Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as problem:
+        return stopped_by(problem, status=FAILED)
 
 
 def _run(words: list[str]) -> int:

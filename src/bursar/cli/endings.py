@@ -16,9 +16,10 @@ NOT_FOUND = 127
 
 
 def say(sentence: str) -> None:
-    """One line on stderr; a closed stderr is nobody's problem."""
+    """One line on stderr, in which nothing moves a terminal's cursor; a closed stderr is nobody's problem."""
+    line = "".join(letter.encode("unicode_escape").decode() if letter < " " or "\x7f" <= letter <= "\x9f" else letter for letter in sentence)
     try:
-        os.write(2, f"bursar: {sentence}\n".encode(errors="surrogateescape"))
+        os.write(2, f"bursar: {line}\n".encode(errors="surrogateescape"))
     except OSError:
         return
 
@@ -38,6 +39,18 @@ def failed(problem: BursarError, *, as_json: bool, status: int = NOT_STARTED) ->
     if as_json:
         error = getattr(problem, "details", None) or {"code": "failed", "message": str(problem)}
         os.write(1, encode({"error": error}))
+    return status
+
+
+def stopped_by(problem: OSError, *, status: int = NOT_STARTED) -> int:
+    """The exit code after the system refused something that no command answers by itself, mostly to take our output.
+
+    A reader that has seen enough is no failure. Nothing may be written when Python flushes at its end.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(problem, BrokenPipeError):
+        return 0
+    say(f"error: {problem.filename or 'the output cannot be written'}: {problem.strerror}")
     return status
 
 

@@ -1,5 +1,6 @@
 """The command `bursar`: hot verbs go to modules that load the standard library only, and little of it; all others to `cold`."""
 
+import os
 import sys
 
 from bursar.wire.c_halves import signal
@@ -7,25 +8,47 @@ from bursar.wire.c_halves import signal
 
 def main() -> int:
     """Run the command line; the exit code."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _fill_closed_streams()
     words = sys.argv[1:]
     verb = words[0] if words else ""
-    if verb == "run":
-        from bursar.cli import run
+    if verb in ("run", "call", "shell-prefix"):
+        try:
+            code = _run_hot(verb, words[1:])
+            sys.stdout.flush()
+            return code
+        except OSError as problem:
+            from bursar.cli.endings import stopped_by
 
-        _die_of_interrupts()
-        return run.main(words[1:])
-    if verb == "call":
-        from bursar.cli import call
-
-        _die_of_interrupts()
-        return call.main(words[1:])
-    if verb == "shell-prefix":
-        from bursar.cli import shell_prefix
-
-        return shell_prefix.main(words[1:])
+            return stopped_by(problem)
     from bursar.cli import cold
 
     return cold.main()
+
+
+def _run_hot(verb: str, words: list[str]) -> int:
+    if verb == "shell-prefix":
+        from bursar.cli import shell_prefix
+
+        return shell_prefix.main(words)
+    _die_of_interrupts()
+    if verb == "run":
+        from bursar.cli import run
+
+        return run.main(words)
+    from bursar.cli import call
+
+    return call.main(words)
+
+
+def _fill_closed_streams() -> None:
+    """Where the caller closed one of 0, 1 and 2 nothing of ours may land, least of all the officer's socket. The command finds them closed."""
+    while (number := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        continue
+    os.close(number)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _die_of_interrupts() -> None:
