@@ -332,3 +332,13 @@ def test_down_with_stop_agents_starts_nobody_any_more():
     fleet.exit("a")
     assert fleet.state.agents == {}
     assert len(fleet.of(actions.Shutdown)) == 1
+
+
+def test_a_detached_start_without_output_files_is_given_up():
+    """Its keeper could write neither log nor status."""
+    fleet = Fleet()
+    run = fleet.ask("a", detached=True)
+    fleet.do(events.Failed(action_id=0, agent_id="a", part="", verb="output", reason="No space left on device"))
+    assert fleet.life("a") == "gone"
+    assert fleet.last(run)["end"] == "failed"
+    assert any("No space left on device" in line for _, line in fleet.state.ended["a"].story)

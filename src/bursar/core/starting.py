@@ -112,6 +112,8 @@ def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
         return
     state.dirty.add(agent.id)
     match event.verb:
+        case "output":
+            yield from stop_now(state, agent, End.FAILED, Because("its output files could not be made", event.reason), now_s)
         case "shape" if event.part:
             yield from _call_failed(state, agent, event)
         case "shape":

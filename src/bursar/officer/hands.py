@@ -146,8 +146,11 @@ class Hands:
     # --- files, journal, clients --------------------------------------------------------------------------------
 
     def open_output(self, action: actions.OpenOutput) -> None:
-        """Before the grant's answer leaves: the keeper opens them."""
-        self._outputs.open(action.agent_id, action.uid)
+        """Before the grant's answer leaves: the keeper opens them. Without them the start is given up."""
+        try:
+            self._outputs.open(action.agent_id, action.uid)
+        except OSError as problem:
+            self._deliver([events.Failed(action_id=0, agent_id=action.agent_id, part="", verb="output", reason=str(problem))])
 
     def drop_output(self, action: actions.DropOutput) -> None:
         """Log and status of an agent that nobody remembers."""
@@ -206,12 +209,8 @@ def _tried(action: Effect, part: str, verb: str, deed: Callable[[], Event]) -> E
     try:
         return deed()
     except (BursarError, OSError) as problem:
-        busy = isinstance(problem, Busy)
-        return events.Failed(
-            action_id=action.action_id,
-            agent_id=action.agent_id,
-            part=part,
-            verb=verb,
-            reason=str(problem),
-            busy=busy,
-        )
+        reason, busy = str(problem), isinstance(problem, Busy)
+    except Exception as problem:
+        log.exception("%s of %s broke", verb, action.agent_id)
+        reason, busy = f"{type(problem).__name__}: {problem}", False
+    return events.Failed(action_id=action.action_id, agent_id=action.agent_id, part=part, verb=verb, reason=reason, busy=busy)

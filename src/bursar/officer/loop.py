@@ -107,7 +107,7 @@ class Officer:
                 self._turn(taken)
         finally:
             self._busy = False
-        self._set_timer()
+            self._set_timer()
 
     def _turn(self, batch: list[Event]) -> None:
         try:

@@ -3,11 +3,14 @@
 An effect on the kernel comes back as an outcome event with the action's id; `hands` knows which lane it runs in.
 """
 
+import logging
 from typing import assert_never
 
 from bursar.model import actions
 from bursar.model.actions import Action
 from bursar.officer.hands import Hands
+
+log = logging.getLogger("bursar.officer")
 
 Performed = (
     actions.Shape
@@ -72,7 +75,10 @@ def perform(action: Performed, hands: Hands) -> None:
 
 
 def perform_all(batch: list[Action], hands: Hands) -> None:
-    """Do a whole batch in its order, then let the journal commit it."""
+    """Do a whole batch in its order, then let the journal commit it. What breaks one action keeps no other from being done."""
     for action in batch:
-        perform(action, hands)  # type: ignore[arg-type]  # every Action is one of Performed: tests/officer/test_perform.py
+        try:
+            perform(action, hands)  # type: ignore[arg-type]  # every Action is one of Performed: tests/officer/test_perform.py
+        except Exception:
+            log.exception("not performed: %s", action)
     hands.batch_done()

@@ -59,8 +59,8 @@ class Recorder:
         try:
             self._journal.write(lines)
             self.failing = None
-        except JournalError as problem:
-            self.failing = str(problem)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, answers that wait for it must not wait for ever
+            self.failing = str(problem) if isinstance(problem, JournalError) else f"{type(problem).__name__}: {problem}"
         self._settled = batch  # before we look who waits: whoever comes later finds it settled
         return True if self._waiting else None
 

@@ -57,12 +57,14 @@ class Sense:
             self._last.setdefault(agent_id, None)
 
     def _node(self) -> None:
-        self.pressure = self._host.pressure()
-        short = self._is_short()
-        if short:
-            self._read(moved_bytes=int(MOVED_SHARE * self._ceiling_bytes))
-        period_s = min(SHORT_PERIOD_S, self._policy.node_s) if short else self._policy.node_s
-        self._timers[0] = asyncio.get_running_loop().call_later(period_s, self._node)
+        period_s = self._policy.node_s
+        try:
+            self.pressure = self._host.pressure()
+            if self._is_short():
+                period_s = min(SHORT_PERIOD_S, period_s)
+                self._read(moved_bytes=int(MOVED_SHARE * self._ceiling_bytes))
+        finally:  # a reading that breaks is logged by the loop, and is not the last one
+            self._timers[0] = asyncio.get_running_loop().call_later(period_s, self._node)
 
     def _is_short(self) -> bool:
         used, now_s = self._host.usage(""), asyncio.get_running_loop().time()
@@ -73,9 +75,11 @@ class Sense:
 
     def _agents(self) -> None:
         self._round += 1
-        self._read(moved_bytes=0, turn=self._round % FULL_EVERY)
-        self._each_round()
-        self._timers[1] = asyncio.get_running_loop().call_later(self._policy.agent_s, self._agents)
+        try:
+            self._read(moved_bytes=0, turn=self._round % FULL_EVERY)
+            self._each_round()
+        finally:
+            self._timers[1] = asyncio.get_running_loop().call_later(self._policy.agent_s, self._agents)
 
     def _read(self, *, moved_bytes: int, turn: int | None = None) -> None:
         """Tell core of every agent whose memory has moved by more than *moved_bytes*, and of those whose *turn* it is."""
