@@ -23,6 +23,7 @@ from bursar.model.policy import Policy
 from bursar.officer.loop import Officer
 from bursar.wire import places
 from bursar.wire.configuration import configuration_file, read_policy
+from bursar.wire.wrapper import NAME as WRAPPER
 from bursar.wire.wrapper import render_wrapper
 
 LEAVES_S = 1.0
@@ -63,10 +64,8 @@ def serve(policy: Policy) -> int:
         raise HostError(f"an officer runs already on {socket}; `bursar status` asks it, `bursar down` ends it")
     record_path = runtime / "tree.json"
     host = open_host(read_record(record_path), tree_name(state_dir), disk=str(state_dir))
-    record_path.write_text(json.dumps(host.record))
-    wrapper = runtime / "call.sh"
-    wrapper.write_text(render_wrapper(*wrapped(host.record), str(runtime)))
-    wrapper.chmod(0o755)
+    replace(record_path, json.dumps(host.record), 0o644)
+    replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
     spare_collector()
     asyncio.run(run(officer))
@@ -102,6 +101,14 @@ def hold_lock(path: Path) -> int | None:
             time.sleep(LEAVES_S / 50)
         else:
             return descriptor
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    """Put *text* into the place of what was at *path*, whole: a shell that runs the old wrapper reads it to its end, and none reads half of a new one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.chmod(mode)
+    fresh.rename(path)
 
 
 def read_record(path: Path) -> dict[str, str] | None:
