@@ -5,6 +5,7 @@ cannot delay it.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from bursar.core import ledger
 from bursar.core.allocation.feasible import delays, lacks
@@ -63,7 +64,7 @@ def why_waiting(state: State, agent: Agent) -> Because:
 
 def lacking(missing: dict[str, int]) -> str:
     """A shortage for people: "memory: 1 GiB is missing"."""
-    return "; ".join([f"{name}: {format_amount(name, amount)} is missing" for name, amount in sorted(missing.items())])
+    return "; ".join([_missing_words(name, amount) for name, amount in sorted(missing.items())])
 
 
 def allocatable_text(state: State, missing: dict[str, int], parent: str | None) -> str:
@@ -71,7 +72,17 @@ def allocatable_text(state: State, missing: dict[str, int], parent: str | None) 
     if parent is not None:
         return f"the lease of {parent}"
     books = state.ledger
-    return ", ".join([f"{name} {format_amount(name, books.total.get(name, 0))} of {format_amount(name, books.allocatable.get(name, 0))} held" for name in sorted(missing)])
+    return ", ".join([_held_words(name, books.total.get(name, 0), books.allocatable.get(name, 0)) for name in sorted(missing)])
+
+
+@lru_cache(maxsize=256)  # a full node says the same few amounts again and again
+def _missing_words(name: str, amount: int) -> str:
+    return f"{name}: {format_amount(name, amount)} is missing"
+
+
+@lru_cache(maxsize=256)
+def _held_words(name: str, held: int, allocatable: int) -> str:
+    return f"{name} {format_amount(name, held)} of {format_amount(name, allocatable)} held"
 
 
 def retry_after_s(state: State, position: int) -> float | None:

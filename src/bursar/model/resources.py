@@ -6,7 +6,6 @@ missing counts as nothing asked, nothing held.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import lru_cache
 
 import msgspec
 
@@ -81,12 +80,8 @@ def parse_amount(resource: Resource, text: str | int | float, field: str) -> int
             return units.parse_count(text, field)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=256)
 def format_amount(name: str, amount: int) -> str:
-    """*amount* of the resource *name* for people; a name that we do not know is counted.
-
-    Remembered: refusals of a full node say the same few amounts again and again.
-    """
+    """*amount* of the resource *name* for people; a name that we do not know is counted."""
     resource = STOCKS.get(name)
     if resource is None or resource.unit is Unit.COUNT:
         return str(amount)
