@@ -322,3 +322,15 @@ def test_an_officer_that_dies_before_it_is_asked_is_looked_for_once_more(world: 
     connection, granted = run.await_grant({"key": "0" * 32, "mode": "foreground"}, summon=False)
     connection.close()
     assert (tried, granted["event"]) == (["run", "run"], "granted")
+
+
+@pytest.mark.parametrize("queued", [[], [{"position": 0, "because": "waits its turn"}]])
+def test_an_agent_that_ended_before_its_grant_is_told(world: ToyWorld, queued: list[dict[str, object]]):
+    """The officer's last word comes instead of the grant, in the queue or before: nobody waits for more."""
+    world.toy.queued = queued
+    world.toy.gate.clear()
+    client = world.start("run", "--name", "w1", "--", "touch", str(world.state / "ran"))
+    world.toy.wait_for("run")
+    world.toy.tell_runner(ok={"agent": "w1", "end": "failed", "status": None, "sentence": None})
+    assert client.communicate(timeout=20)[1] == "bursar: error: w1 ended before it began (failed); `bursar explain w1` tells why\n"
+    assert (client.returncode, (world.state / "ran").exists()) == (125, False)

@@ -136,7 +136,10 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
             continue
         if message.get("id") not in (number, 0):
             continue
-        body_of(message, number)
+        ended = body_of(message, number)
+        if ended is not None:
+            name = ended.get("agent")
+            raise BursarError(f"{name} ended before it began ({ended.get('end')}); `bursar explain {name}` tells why")
         if message.get("event") == "granted":
             return connection, message
         if message.get("event") == "queued":
