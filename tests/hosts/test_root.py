@@ -125,3 +125,20 @@ def test_capacity_of_a_directory_outside_of_its_mount_point_is_read_once(tmp_pat
     (tmp_path / "memory.max").write_text("1048576\n")
     found = capacity.read_capacity({"unified": (str(tmp_path), "/nowhere")}, str(tmp_path))
     assert found["memory"] == 1 << 20
+
+
+@pytest.mark.parametrize("elsewhere", ["{place}/elsewhere", "{place}/unified/../elsewhere", "/"])
+def test_a_record_that_leads_out_of_the_hierarchy_is_damaged(cgroups, elsewhere):
+    """Directories are made and removed below it: the place is found anew."""
+    place = cgroups("session.scope", procs="17\n")
+    host = root.open_host({"back_end": "cgroup v2", "unified": elsewhere.format(place=place)}, "bursar")
+    host.close()
+    assert host.record["unified"] == f"{place}/unified/bursar"
+
+
+def test_a_record_may_lead_to_the_mount_point_itself(cgroups):
+    """In a container of our own the top is the root."""
+    place = cgroups("session.scope", procs="17\n")
+    host = root.open_host({"back_end": "cgroup v2", "unified": f"{place}/unified"}, "bursar")
+    host.close()
+    assert host.record["unified"] == f"{place}/unified"

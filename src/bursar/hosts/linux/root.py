@@ -27,7 +27,7 @@ def open_host(record: Mapping[str, object] | None, name: str, *, base: str | Non
     except HostError as error:
         raise NoCgroups(f"cgroup mounts cannot be read: {error}") from error
     recorded = None if record is None else _checked(record)
-    if recorded is not None and _stands(recorded):
+    if recorded is not None and _is_inside(recorded, bases) and _stands(recorded):
         return _host(recorded, bases, disk)
     return _host(_find(bases, name, base), bases, disk)
 
@@ -39,6 +39,12 @@ def _checked(record: Mapping[str, object]) -> Record | None:
     if hierarchies is None or set(record) != {"back_end"} | hierarchies or len(checked) != len(record):
         return None
     return checked if all(checked[hierarchy].startswith("/") for hierarchy in hierarchies) else None
+
+
+def _is_inside(record: Record, bases: dict[str, Base]) -> bool:
+    """Whether each root lies where its hierarchy is mounted: a damaged record may lead anywhere, and we make and remove directories there."""
+    roots = {bases[hierarchy].mount.point: root for hierarchy, root in record.items() if hierarchy in bases}
+    return all(root == os.path.normpath(root) and os.path.commonpath((point, root)) == os.path.normpath(point) for point, root in roots.items())
 
 
 def _host(record: Record, bases: dict[str, Base], disk: str) -> LinuxHost:
