@@ -1,6 +1,6 @@
 # Everything a clone needs: the targets make what they use. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint bench soak lock format
+.PHONY: help venv demo test check lint bench soak mutants lock format
 
 BIN := .venv/bin
 
@@ -31,6 +31,9 @@ bench: venv ## measure what docs and README claim; prints a table, needs a quiet
 
 soak: venv ## the long tests, those marked slow
 	@$(BIN)/pytest -q -m slow --timeout 3600
+
+mutants: venv ## take each branch of the officer's deeds away and show the kernel test that notices
+	@$(BIN)/python tests/mutation/mutants.py
 
 format: venv ## let ruff write the house's format
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .

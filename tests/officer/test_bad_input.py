@@ -313,3 +313,9 @@ def test_half_a_line_and_silence_is_hung_up_on(half_said: tuple[Line, float]):
     assert "half a line" in line.answer()["error"]["message"]
     assert line.answer() == {}
     assert time.monotonic() - since_s >= 9.5
+
+
+def test_a_call_from_nowhere_says_how_to_name_an_agent(world: World):
+    """Outside of every agent somebody must say whose call it is."""
+    done = world.bursar("call", "--", "true")
+    assert (done.returncode, done.stderr) == (125, "bursar: error: call: the caller is in no agent; name one, as in `bursar call --agent AGENT -- pytest -q`\n")

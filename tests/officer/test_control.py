@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_oom_score_adj_follows_the_class(world: World):
     assert scores["best"] == 1000 - own
     assert scores["dear"] == 0
     assert 0 < scores["mid"] < scores["best"]
+
+
+def test_scores_follow_usage(world: World):
+    """A guaranteed agent above its request stands where a burstable one would; back within it, lowest again."""
+    own = score(world.officer_pid())
+    actor = world.actor("dear", "--qos", "guaranteed", "--request", "cpu=0.1,memory=32MiB", "--limit", "memory=128MiB")
+    actor.tell(grow=64)
+    until(lambda: score(actor.pid) > own, "it is raised")
+    actor.tell(free=True)
+    until(lambda: score(actor.pid) == own, "it is lowered")
 
 
 def score(pid: int) -> int:
@@ -213,6 +224,50 @@ def test_output_of_a_detached_command_can_be_read_after_its_end(world: World):
     world.detach("speaks", command=("sh", "-c", "echo one; echo two >&2; exit 4"))
     assert world.bursar("wait", "speaks").returncode == 4
     assert world.bursar("logs", "speaks").stdout == "one\ntwo\n"
+
+
+def test_files_of_forgotten_agents_are_dropped(new_world: Callable[..., World]):
+    """As many as are remembered keep their logs; those of older ones are gone."""
+    world = new_world("[agents]\nremembered = 1\n")
+    try:
+        world.up()
+        logs = {}
+        for name in ("older", "newer"):
+            world.detach(name, command=("sh", "-c", "read line <&0; echo done"))
+            logs[name] = Path(world.ask("logs", agent=name)["path"])
+            assert world.bursar("wait", name).returncode == 0
+        assert (logs["older"].exists(), logs["newer"].exists()) == (False, True)
+    finally:
+        world.close()
+
+
+def test_reload_changes_the_ceiling_of_all_agents(new_world: Callable[..., World]):
+    """In the kernel; a running agent is not touched."""
+    config = '[node]\ncapacity = {{ memory = "{}" }}\nreserve = {{ memory = "64MiB" }}\nreserve_share = 0.0\n'
+    world = new_world(config.format("1GiB"))
+    try:
+        world.up()
+        actor = world.actor("stays", "--limit", "memory=64MiB")
+        assert world.kernel.memory_limit("") == 960 * MIB
+        (world.state / "bursar.toml").write_text(config.format("512MiB"))
+        done = world.bursar("reload")
+        assert (done.returncode, done.stdout) == (0, "changed: node.capacity\n"), done
+        until(lambda: world.kernel.memory_limit("") == 448 * MIB, "the ceiling is lower")
+        assert (world.kernel.memory_limit("stays"), actor.tell(grow=1)) == (64 * MIB, {"held": 1})
+    finally:
+        world.close()
+
+
+def test_a_broken_configuration_changes_nothing(world: World):
+    """Not TOML, an unknown key, a value of the wrong kind: one line with file, setting and value; the officer rules on as before."""
+    before = (world.state / "bursar.toml").read_text()
+    for text in ("not toml at all [", "[node]\ncapacty = {}\n", '[queue]\nlength = "long"\n', '[node]\ncapacity = { memory = "4XB" }\n'):
+        (world.state / "bursar.toml").write_text(text)
+        done = world.bursar("reload")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+        assert "bursar.toml: configuration" in done.stderr
+    (world.state / "bursar.toml").write_text(before)
+    assert world.bursar("reload").stdout == "nothing changed\n"
 
 
 def test_who_is_gone_is_unknown_and_a_name_may_be_used_again(world: World):

@@ -15,6 +15,8 @@ from bursar.officer.record import Line, Recorder
 class Store:
     """A journal that commits when it is let."""
 
+    lost: str | None = None
+
     def __init__(self, *, fails: bool = False) -> None:
         self.let = threading.Event()
         self.fails = fails

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.officer.conftest import COMMON
-from tests.officer.world import World, command_of, end, lives, processes_of, until
+from tests.officer.world import PATIENCE_S, World, command_of, end, lives, processes_of, until
 
 pytestmark = pytest.mark.kernel
 
@@ -267,3 +267,32 @@ def test_a_lost_journal_does_not_lose_the_agents(private: World):
     private.up()
     assert (private.life("marked"), limits_of(private, "marked")) == ("running", limits)
     assert private.inspect("marked")["limits"]["pids"] == 17
+
+
+def test_who_waits_is_in_the_journal(private: World):
+    """Also a request whose client cannot come back at once keeps its place in the next officer's queue."""
+    private.up()
+    private.detach("holder", "--request", "seat=1")
+    client = private.start("run", "--name", "waits", "--request", "seat=1", "--", "true")
+    until(lambda: private.life("waits") == "queued", "it waits")
+    client.send_signal(signal.SIGSTOP)
+    private.kill_officer()
+    private.up()
+    assert private.life("waits") == "queued"
+    client.send_signal(signal.SIGCONT)
+    assert private.bursar("kill", "holder").returncode == 0
+    assert client.wait(PATIENCE_S) == 0
+
+
+def test_a_users_freeze_is_known_to_the_next_officer(private: World):
+    """By the mark on the agent: frozen it stays, by whom is told, and a thaw lifts it."""
+    private.up()
+    private.detach("still")
+    assert private.bursar("freeze", "still").returncode == 0
+    until(lambda: private.kernel.is_frozen("still"), "it stands still")
+    private.kill_officer()
+    private.up()
+    assert private.row("still")["restraints"] == ["frozen by user"]
+    assert private.kernel.is_frozen("still")
+    assert private.bursar("thaw", "still").returncode == 0
+    until(lambda: not private.kernel.is_frozen("still"), "it runs")

@@ -139,3 +139,10 @@ def test_a_start_that_comes_too_late_is_no_success(new_world: Callable[..., Worl
         assert world.kernel.agents() == []
     finally:
         world.close()
+
+
+def test_a_start_does_not_wait_for_the_wrappers_file(private: World):
+    """Where no envelope can be written, as on a full disk, the wrapper asks for each call instead."""
+    private.up()
+    (private.state / "run/envelopes").rmdir()
+    assert private.bursar("run", "--", "sh", "-c", "exit 7").returncode == 7

@@ -13,7 +13,7 @@ from bursar.model import actions, events
 from bursar.model.agents import QosClass
 from bursar.model.kernel import SeenAgent
 from bursar.model.policy import Policy
-from bursar.officer.loop import group_id
+from bursar.officer.office import group_ids
 from bursar.officer.outputs import Outputs
 from bursar.officer.serve import Desk
 from bursar.wire import verbs
@@ -81,7 +81,7 @@ def after_restart(policy: Policy, _: Path) -> Any:
 
 def asked_priority(policy: Policy, _: Path) -> Any:
     """The priority of a request that names none."""
-    desk = Desk(SimpleNamespace(state=Fleet(policy).state))  # type: ignore[arg-type]
+    desk = Desk(SimpleNamespace(state=Fleet(policy).state), print)  # type: ignore[arg-type]
     return desk._spec(verbs.Run(key="0" * 32), ALICE).priority
 
 
@@ -103,7 +103,7 @@ def outputs(policy: Policy, directory: Path) -> Any:
 def groups(policy: Policy, _: Path) -> Any:
     """Who may use the socket: a group that is not there is refused by name."""
     try:
-        return group_id(policy.officer.group, "officer.group"), group_id(policy.officer.admin_group, "officer.admin_group")
+        return group_ids(policy)
     except InvalidPolicy as problem:
         return str(problem)
 
