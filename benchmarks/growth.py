@@ -1,7 +1,7 @@
 """Whether an agent costs the same in a fleet of 10 and in one of 1,000: started, read, asked about, ended.
 
     start        officer CPU for one more agent: asked, granted, shaped, placed
-    reading      officer CPU for one agent and second of sensing
+    reading      officer CPU for one agent and second of sensing: what an idle second costs more than without agents
     status       officer CPU for a status after each change (a refused request), less the request itself
     end          officer CPU to kill one agent and take its cells away
     descriptors  open files of the officer, an agent
@@ -20,6 +20,7 @@ from benchmarks.world import World, world
 
 SIZES = (10, 100, 300, 1000)
 MORE = 40
+IDLE_S = 15.0
 FLAT = 1.5
 
 
@@ -45,19 +46,20 @@ def measure() -> dict[str, float]:
     """Each cost at each size."""
     found: dict[str, float] = {}
     with world() as made:
-        time.sleep(1.0)
+        time.sleep(2.0)
+        empty_ms = _second_ms(made)
         descriptors, memory = made.descriptors(), made.resident_bytes()
         for size in SIZES:
             made.sleep([f"s{number}" for number in range(len(made.sleepers), size)])
-            found |= {f"{name.replace(',', f' at {size},')}": value for name, value in _costs(made, size).items()}
+            found |= {f"{name.replace(',', f' at {size},')}": value for name, value in _costs(made, size, empty_ms).items()}
         found["descriptors an agent, files"] = (made.descriptors() - descriptors) / len(made.sleepers)
         found["memory an agent, KiB"] = (made.resident_bytes() - memory) / len(made.sleepers) / 1024
         return found
 
 
-def _costs(made: World, size: int) -> dict[str, float]:
+def _costs(made: World, size: int, empty_ms: float) -> dict[str, float]:
     names = [f"more{size}-{number}" for number in range(MORE)]
-    reading_ms = _ms(made, lambda: time.sleep(10.0)) / 10.0
+    reading_ms = _second_ms(made) - empty_ms
     start_ms = _ms(made, lambda: made.sleep(names)) / MORE
     end_ms = _ms(made, lambda: made.end(names)) / MORE
     return {"start, ms": start_ms, "end, ms": end_ms, "reading, ms": reading_ms / size, "status, ms": _status_ms(made)}
@@ -79,6 +81,11 @@ def _status_ms(made: World) -> float:
     spent_ms = (_ms(made, both) - _ms(made, one)) / times
     connection.close()
     return spent_ms
+
+
+def _second_ms(made: World) -> float:
+    """CPU milliseconds of the officer in an idle second."""
+    return _ms(made, lambda: time.sleep(IDLE_S)) / IDLE_S
 
 
 def _ms(made: World, work: Callable[[], object]) -> float:

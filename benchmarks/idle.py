@@ -55,7 +55,7 @@ def _ask_much(made: World) -> None:
     """REQUESTS requests of all kinds."""
     allocatable = made.ask("status")["allocatable"]["memory"]  # type: ignore[index]
     one_by_one(made.connect(), status_line(1), REQUESTS // 2, made.cpu_s)
-    batch_of_decisions(made, (REQUESTS // 2 - LIVES) // BATCH, memory=allocatable)
+    batch_of_decisions(made, (REQUESTS // 2 - LIVES) // BATCH, {"requests": {"memory": allocatable}, "limits": {"memory": allocatable}})
     for _ in range(LIVES // 50):
         lives(made, 1, 50)
 

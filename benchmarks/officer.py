@@ -25,13 +25,14 @@ from pathlib import Path
 
 from benchmarks.report import Figure, parser, report
 from benchmarks.world import TINY, World, await_each, wait_until, world
-from bursar.wire.client import Connection
+from bursar.wire.client import Connection, Message
 from bursar.wire.lines import encode
 
 SLICES = 4
 BATCH = 256
 LIVES = 64
 LEAST = {"status": 30_000, "decision, single": 10_000, "decision, batch": 60_000, "lives, batch": 1_200}
+ASKED: Message = {"requests": {"memory": "256MiB"}}
 Work = Callable[[], tuple[int, float]]
 """Does a slice; (how many, CPU seconds)."""
 _numbers = count(1)
@@ -78,9 +79,9 @@ def status_line(number: int) -> bytes:
     return encode({"v": 1, "id": number, "verb": "status"})
 
 
-def refusable(number: int, memory: object = "256MiB") -> bytes:
+def refusable(number: int, amounts: Message = ASKED) -> bytes:
     """One request that may not wait."""
-    return encode({"v": 1, "id": number, "verb": "run", "key": f"{number:032x}", "wait_s": 0, "requests": {"memory": memory}, "limits": {"memory": memory}, "command": "pytest -q"})
+    return encode({"v": 1, "id": number, "verb": "run", "key": f"{number:032x}", "wait_s": 0, "command": "pytest -q", **amounts})
 
 
 def one_by_one(connection: Connection, line: bytes, times: int, cpu_s: Callable[[], float]) -> tuple[int, float]:
@@ -95,10 +96,10 @@ def one_by_one(connection: Connection, line: bytes, times: int, cpu_s: Callable[
     return times, spent_s
 
 
-def batch_of_decisions(full: World, times: int, memory: object = "256MiB") -> tuple[int, float]:
+def batch_of_decisions(full: World, times: int, amounts: Message = ASKED) -> tuple[int, float]:
     """(how many, CPU seconds) of *times* batches."""
     connection = full.connect()
-    lines = b"".join(refusable(number, memory) for number in range(1, BATCH + 1))
+    lines = b"".join(refusable(number, amounts) for number in range(1, BATCH + 1))
     before_s = full.cpu_s()
     for _ in range(times):
         os.write(connection.fileno(), lines)

@@ -7,6 +7,8 @@ percentiles for p95), in wall-clock milliseconds from the spawn to the reaped en
     run      `bursar run -- true` beside `true`
     call     `bursar call -- true` beside `true`, both by a process that is an agent
     wrapper  `call.sh true` beside `sh -c true`, both by a process that is an agent, as agent hosts prefix a shell command
+    join     `sh -c 'echo 0 >cgroup.procs; true'` beside `sh -c true`: one join of where it is already. What the kernel asks
+             for any start in a cgroup; after a pause that is a grace period of RCU, and no program of ours makes it shorter
 """
 
 import json
@@ -19,6 +21,7 @@ import time
 
 from benchmarks.report import Figure, parser, percentile, report
 from benchmarks.world import BURSAR, PATIENCE_S, World, world
+from bursar.hosts.linux.mounts import UNIFIED, read_bases
 
 IDLE_S = 0.1
 ROUNDS = {"back to back": 60, "cold": 40}
@@ -55,7 +58,8 @@ def _inside(made: World, seed: int) -> dict[str, float]:
 def measure_inside(wrapper: str, seed: int) -> dict[str, float]:
     """By a process that is an agent."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")} | {"SHELL": "/bin/sh"}
-    pairs = {"call": ([str(BURSAR), "call", "--", "true"], PLAIN), "wrapper": ([wrapper, "true"], PLAIN_SHELL)}
+    join = f"echo 0 >{read_bases()[UNIFIED].directory}/cgroup.procs; true"
+    pairs = {"call": ([str(BURSAR), "call", "--", "true"], PLAIN), "wrapper": ([wrapper, "true"], PLAIN_SHELL), "join": (["/bin/sh", "-c", join], PLAIN_SHELL)}
     return measure(pairs, environment, random.Random(seed))
 
 

@@ -5,7 +5,7 @@ import msgspec
 from bursar.core import ledger
 from bursar.core.lending import room
 from bursar.core.state import State
-from bursar.model.agents import QosClass, Sharing, Spec
+from bursar.model.agents import BEST_EFFORT, BURSTABLE, GUARANTEED, Sharing, Spec
 from bursar.model.resources import STOCKS, Amounts, format_amount, format_amounts
 
 LEAST_MEMORY_BYTES = 4 * 2**20
@@ -19,7 +19,7 @@ def complete(state: State, spec: Spec, inside: str | None) -> Spec:
     terms = state.terms
     limits = _limits(state, spec) if inside is None else _limits_of_child(state, spec, inside)
     requests = dict(spec.requests)
-    if spec.qos is QosClass.BURSTABLE:
+    if spec.qos is BURSTABLE:
         for name, amount in _default_requests(state, inside).items():
             requests.setdefault(name, min(amount, limits.get(name, amount)))
     for name in terms.slots:
@@ -32,7 +32,7 @@ def _limits(state: State, spec: Spec) -> dict[str, int]:
     """Limits as written; memory and pids are never without one."""
     limits = dict(spec.limits)
     requested = spec.requests.get("memory", 0)
-    if spec.qos is QosClass.GUARANTEED:
+    if spec.qos is GUARANTEED:
         limits.setdefault("memory", requested)
     if "memory" not in limits:
         limits["memory"] = min(max(state.terms.limit_memory_bytes, requested), max(state.ledger.allocatable["memory"], requested))
@@ -63,9 +63,9 @@ def _default_requests(state: State, inside: str | None) -> dict[str, int]:
 def mistake_in(spec: Spec) -> str | None:
     """What is wrong with a completed spec, in one sentence with a way out."""
     memory, pids = spec.limits["memory"], spec.limits["pids"]
-    if spec.qos is QosClass.GUARANTEED and not (spec.requests.get("memory") and spec.requests.get("cpu")):
+    if spec.qos is GUARANTEED and not (spec.requests.get("memory") and spec.requests.get("cpu")):
         return "qos=guaranteed needs --request with cpu and memory, for example --request cpu=1,memory=1GiB"
-    if spec.qos is QosClass.BEST_EFFORT and any(spec.requests.get(name) for name in ("cpu", "memory")):
+    if spec.qos is BEST_EFFORT and any(spec.requests.get(name) for name in ("cpu", "memory")):
         return f"qos=best-effort takes no request of cpu or memory, got {format_amounts(spec.requests)}; use --qos burstable"
     if spec.sharing is not Sharing.SHARED:
         return f"sharing={spec.sharing} is not available in this version, which dedicates no cores and takes nothing back; use --sharing shared"

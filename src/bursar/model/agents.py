@@ -18,6 +18,10 @@ class QosClass(StrEnum):
     BEST_EFFORT = "best-effort"
 
 
+GUARANTEED, BURSTABLE, BEST_EFFORT = QosClass
+"""By their own names, for what every request passes: before Python 3.12 a member read from its class costs 0.1 µs."""
+
+
 class Sharing(StrEnum):
     """Whether others may use, or take back, what an agent was granted."""
 

@@ -31,6 +31,10 @@ class Unit(StrEnum):
     COUNT = "count"
 
 
+MILLICORES, BYTES, COUNT = Unit
+"""By their own names, for what every request passes: before Python 3.12 a member read from its class costs 0.1 µs."""
+
+
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """One named dimension of a lease."""
 
@@ -71,21 +75,19 @@ def parse_amounts(written: Mapping[str, str | int | float], known: Mapping[str, 
 
 def parse_amount(resource: Resource, text: str | int | float, field: str) -> int:
     """One amount of *resource* from what a user wrote. Raises InvalidAmount."""
-    match resource.unit:
-        case Unit.MILLICORES:
-            return units.parse_millicores(text, field)
-        case Unit.BYTES:
-            return units.parse_bytes(text, field)
-        case Unit.COUNT:
-            return units.parse_count(text, field)  # type: ignore[arg-type]
+    if resource.unit is BYTES:
+        return units.parse_bytes(text, field)
+    if resource.unit is MILLICORES:
+        return units.parse_millicores(text, field)
+    return units.parse_count(text, field)  # type: ignore[arg-type]
 
 
 def format_amount(name: str, amount: int) -> str:
     """*amount* of the resource *name* for people; a name that we do not know is counted."""
     resource = STOCKS.get(name)
-    if resource is None or resource.unit is Unit.COUNT:
+    if resource is None or resource.unit is COUNT:
         return str(amount)
-    return units.format_bytes(amount) if resource.unit is Unit.BYTES else units.format_millicores(amount)
+    return units.format_bytes(amount) if resource.unit is BYTES else units.format_millicores(amount)
 
 
 def format_amounts(amounts: Amounts) -> str:
