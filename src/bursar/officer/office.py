@@ -1,0 +1,75 @@
+"""This is about what the loop and the desk share: the state, what acts on it, and where everything is."""
+
+import grp
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bursar.core.state import State
+from bursar.errors import InvalidPolicy
+from bursar.model.agents import Spec
+from bursar.model.policy import Policy
+from bursar.officer.guarding import Guard
+from bursar.officer.hands import Hands
+from bursar.officer.outputs import Outputs
+from bursar.officer.record import Recorder
+from bursar.officer.sense import Sense
+from bursar.officer.tickets import Tickets
+from bursar.seams import Host, Journal
+
+
+@dataclass(slots=True)
+class Office:
+    """One officer at work. The loop alone writes here; the desk looks."""
+
+    host: Host
+    journal: Journal
+    socket: Path
+    runtime: Path
+    """Where agents, keepers and the wrapper find their files."""
+    policy: Policy
+    """In force now: what a rebuild begins with."""
+    state: State
+    tickets: Tickets
+    recorder: Recorder
+    outputs: Outputs
+    guard: Guard
+    sense: Sense
+    hands: Hands
+    version: int = 0
+    """Grows with each change of state: what was answered before it may be stale."""
+    pid: int = field(default_factory=os.getpid)
+    started_s: float = field(default_factory=time.monotonic)
+    admin_gid: int | None = None
+    """Members of this group act on everybody's agents."""
+
+    def spec_of(self, agent_id: str) -> Spec | None:
+        """The lease of a living or remembered agent."""
+        agent = self.state.live(agent_id)
+        if agent is not None:
+            return agent.spec
+        ended = self.state.ended.get(agent_id)
+        return ended.spec if ended else None
+
+    def condition(self) -> dict[str, Any]:
+        """How the officer itself is."""
+        journal = self.recorder.failing or self.journal.lost or "ok"
+        places = {"socket": str(self.socket), "runtime": str(self.runtime)}
+        return {"officer": {"pid": self.pid, "guard": self.guard.pid, "journal": journal, "ceiling": self.hands.ceiling} | places}
+
+
+def group_id(name: str, field: str) -> int | None:
+    """The gid of a configured group; None when none is configured. Raises InvalidPolicy."""
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError as problem:
+        raise InvalidPolicy(f"{field} names the group {name!r}, which this machine does not have; create it with `groupadd {name}`") from problem
+
+
+def group_ids(policy: Policy) -> tuple[int | None, int | None]:
+    """(who may use the socket, who may act on everybody's agents). Raises InvalidPolicy."""
+    return group_id(policy.officer.group, "officer.group"), group_id(policy.officer.admin_group, "officer.admin_group")
