@@ -121,6 +121,9 @@ class Host(Protocol):
 class Journal(Protocol):
     """The officer's store. `write` is called from one writer thread; a lost or damaged store never prevents a start."""
 
+    lost: str | None
+    """What could not be read; None when all could."""
+
     def load(self) -> tuple[list[Spec], list[tuple[Spec, float]], int]:
         """Agents held as alive, requests held as waiting with the seconds waited, highest number given."""
 

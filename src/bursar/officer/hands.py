@@ -13,6 +13,7 @@ from bursar.model import actions, events
 from bursar.model.actions import Effect
 from bursar.model.events import Event
 from bursar.model.kernel import MAIN, Cell, Limits
+from bursar.model.policy import Policy
 from bursar.officer.guarding import Guard
 from bursar.officer.lanes import Lane
 from bursar.officer.outputs import Outputs
@@ -29,13 +30,27 @@ Deliver = Callable[[list[Event]], None]
 class Hands:
     """Everything that `perform` may reach."""
 
-    def __init__(self, *, host: Host, deliver: Deliver, recorder: Recorder, outputs: Outputs, guard: Guard, tickets: Tickets, sense: Sense, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        host: Host,
+        deliver: Deliver,
+        recorder: Recorder,
+        outputs: Outputs,
+        guard: Guard,
+        tickets: Tickets,
+        sense: Sense,
+        obey: Callable[[Policy], None],
+        leave: Callable[[], None],
+    ) -> None:
         self._host = host
         self._deliver = deliver
         self._recorder, self._outputs, self._guard, self._tickets, self._sense = recorder, outputs, guard, tickets, sense
-        self._leave = leave
+        self._obey, self._leave = obey, leave
         self.ceiling = "ok"
         """Whether the ceiling of all agents is what the policy says."""
+        self._ceiling_due: Limits | None = None
+        """The one that could not be written yet."""
         self._placer: Lane[Event] = Lane("placer", deliver)
         self._slow: Lane[Event] = Lane("slow", deliver)
 
@@ -55,8 +70,15 @@ class Hands:
         if action.marks:
             self._host.mark(action.agent_id, action.marks)
         if not action.part:
-            self._outputs.write_envelope(action.agent_id, action.limits)
+            self._write_envelope(action)
         return events.Shaped(action_id=action.action_id, agent_id=action.agent_id, part=action.part, limits=action.limits)
+
+    def _write_envelope(self, action: actions.Shape) -> None:
+        """Without one the wrapper asks us for each call: a full disk keeps nobody from starting."""
+        try:
+            self._outputs.write_envelope(action.agent_id, action.limits)
+        except OSError as problem:
+            log.warning("envelope not written agent=%s reason=%s", action.agent_id, problem)
 
     def place(self, action: actions.Place) -> None:
         """A cold join holds its caller for a kernel grace period: the placer's thread."""
@@ -177,18 +199,33 @@ class Hands:
         self._sense.watch(action.agent_id, action.period_s)
 
     def apply(self, action: actions.Apply) -> None:
-        """Periods and bounds at once; the ceiling in the slow lane, as lowering it may have to wait."""
+        """Periods, bounds and groups at once; the ceiling in the slow lane, as lowering it may have to wait."""
         self._sense.bound(action.policy.sense, action.ceiling)
         self._outputs.bound(action.policy)
-        self._slow.submit(partial(self._raise_ceiling, action.ceiling))
+        self._ceiling_due = action.ceiling
+        self.write_ceiling()
+        self._obey(action.policy)
 
-    def _raise_ceiling(self, ceiling: Limits) -> None:
+    def write_ceiling(self) -> None:
+        """Try again to write the ceiling that could not be written, if there is one."""
+        ceiling, self._ceiling_due = self._ceiling_due, None
+        if ceiling is not None:
+            self._slow.submit(partial(self._write_ceiling, ceiling))
+
+    def _write_ceiling(self, ceiling: Limits) -> None:
         try:
             self._host.prepare(ceiling)
-            self.ceiling = "ok"
         except BursarError as problem:
-            self.ceiling = f"not in force: {problem}"
+            self.defer_ceiling(ceiling, problem)
+        else:
+            self.ceiling = "ok"
+
+    def defer_ceiling(self, ceiling: Limits, problem: BursarError) -> None:
+        """What agents use already is more than *ceiling*: it is written when there is room."""
+        if self.ceiling == "ok":
             log.warning("ceiling not written reason=%s", problem)
+        self.ceiling = f"not in force: {problem}"
+        self._ceiling_due = self._ceiling_due or ceiling  # a later one wins
 
     def shutdown(self) -> None:
         """Leave the loop once everything said so far has left."""

@@ -7,27 +7,25 @@ and journal by the same code as at the start.
 """
 
 import asyncio
-import grp
 import logging
 import os
 import resource
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from bursar.core import machine
 from bursar.core.configuring import ceiling_of
 from bursar.core.state import State, next_due_s
-from bursar.errors import BursarError, HostError, InvalidPolicy
+from bursar.errors import BursarError, Busy, HostError
 from bursar.model import events
-from bursar.model.agents import Spec
 from bursar.model.events import Event
-from bursar.model.kernel import Cell
+from bursar.model.kernel import Cell, Limits
 from bursar.model.policy import Policy
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
 from bursar.officer.keepers import Keepers
+from bursar.officer.office import Office, group_ids
 from bursar.officer.outputs import Outputs
 from bursar.officer.perform import perform_all
 from bursar.officer.record import Recorder
@@ -35,11 +33,10 @@ from bursar.officer.sense import Sense
 from bursar.officer.serve import Desk
 from bursar.officer.tickets import Tickets, error_line
 from bursar.seams import Host, Journal
-from bursar.wire.server import LineServer
+from bursar.wire.server import LineServer, open_to
 
 log = logging.getLogger("bursar.officer")
 
-DESCRIPTORS_PER_AGENT = 8
 MOST_REBUILDS = 5
 """In a row without a good batch between; then the officer leaves and whoever supervises it starts it afresh."""
 
@@ -48,51 +45,73 @@ class Officer:
     """Puts host, journal and machine into one loop. `run` returns when it is to leave; agents live on."""
 
     def __init__(self, *, policy: Policy, host: Host, journal: Journal, socket: Path, runtime: Path) -> None:
-        self.policy, self.host, self.journal, self.socket, self.runtime = policy, host, journal, socket, runtime
-        self.pid = os.getpid()
-        self.now_s = time.monotonic
-        self.started_s = self.now_s()
-        self.version = 0
-        """Grows with each change of state: what was answered before it may be stale."""
-        self.admin_gid = group_id(policy.officer.admin_group, "officer.admin_group")
-        self._group_gid = group_id(policy.officer.group, "officer.group")
+        """Raises InvalidPolicy for groups that this machine does not have, BadInput for amounts that cannot be read."""
+        self._policy, self._host, self._journal, self._socket, self._runtime = policy, host, journal, socket, runtime
+        self._groups = group_ids(policy)
+        self._first = self._new_state(policy)
         self._inbox: deque[Event] = deque()
         self._busy = False
         self._rebuilds = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.state: State = machine.new_state(policy, host.capabilities, host.capacity(), officer_uid=os.geteuid(), runtime=str(runtime), socket=str(socket))
 
     async def run(self) -> None:
         """Recover, serve, and leave when told to."""
         self._leaving = asyncio.Event()
-        self._open()
-        loop = asyncio.get_running_loop()
-        server = LineServer(self.socket, on_lines=self.desk.on_lines, on_closed=self.desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
-        self.host.prepare(ceiling_of(self.state.ledger))
-        self.host.shelter()
-        self._recover()
-        loop.add_reader(self.host.fileno(), self._notices)
-        await server.open(self._group_gid)
-        self.sense.start()
-        self.guard.start()
-        log.info("ready socket=%s host=%r agents=%d took_s=%.3f", self.socket, self.host.capabilities.name, len(self.state.agents), self.now_s() - self.started_s)
+        self._office = office = self._open()
+        self._keepers = Keepers(office.outputs, self.deliver)
+        desk = Desk(office, self.deliver)
+        raise_descriptor_limit()
+        server = LineServer(office.socket, on_lines=desk.on_lines, on_closed=desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
+        self._prepare(ceiling_of(office.state.ledger))
+        self._host.shelter()
+        self.deliver([self._seen()])
+        asyncio.get_running_loop().add_reader(self._host.fileno(), self._notices)
+        await server.open(self._groups[0])
+        office.sense.start()
+        office.guard.start()
+        took_s = time.monotonic() - office.started_s
+        log.info("ready socket=%s host=%r agents=%d took_s=%.3f", office.socket, self._host.capabilities.name, len(office.state.agents), took_s)
         await self._leaving.wait()
         await self._close(server)
 
-    def _open(self) -> None:
+    def _open(self) -> Office:
         """Lanes, files, guard: everything that needs the running loop."""
-        policy = self.policy
-        self.tickets = Tickets()
-        self.recorder = Recorder(self.journal)
-        self.outputs = Outputs(self.runtime, policy)
-        self.guard = Guard()
-        self.keepers = Keepers(self.outputs, self.deliver)
-        self.sense = Sense(self.host, self.deliver, policy=policy.sense, ceiling=ceiling_of(self.state.ledger), each_round=self._trim_logs)
-        self.hands = Hands(
-            host=self.host, deliver=self.deliver, recorder=self.recorder, outputs=self.outputs, guard=self.guard, tickets=self.tickets, sense=self.sense, leave=self.leave
+        policy, host = self._policy, self._host
+        tickets, recorder, outputs, guard = Tickets(), Recorder(self._journal), Outputs(self._runtime, policy), Guard()
+        sense = Sense(host, self.deliver, policy=policy.sense, ceiling=ceiling_of(self._first.ledger), each_round=self._each_round)
+        hands = Hands(host=host, deliver=self.deliver, recorder=recorder, outputs=outputs, guard=guard, tickets=tickets, sense=sense, obey=self._obey, leave=self.leave)
+        return Office(
+            host=host,
+            journal=self._journal,
+            socket=self._socket,
+            runtime=self._runtime,
+            policy=policy,
+            state=self._first,
+            tickets=tickets,
+            recorder=recorder,
+            outputs=outputs,
+            guard=guard,
+            sense=sense,
+            hands=hands,
+            admin_gid=self._groups[1],
         )
-        self.desk = Desk(self)
-        raise_descriptor_limit()
+
+    def _prepare(self, ceiling: Limits) -> None:
+        """The tree, and its ceiling as soon as there is room: agents that use more than a new policy gives them are no reason to leave them alone."""
+        try:
+            self._host.prepare(ceiling)
+        except Busy as problem:
+            self._office.hands.defer_ceiling(ceiling, problem)
+
+    def _new_state(self, policy: Policy) -> State:
+        host = self._host
+        return machine.new_state(policy, host.capabilities, host.capacity(), officer_uid=os.geteuid(), runtime=str(self._runtime), socket=str(self._socket))
+
+    def _obey(self, policy: Policy) -> None:
+        """A reloaded policy: its groups were found when it was checked."""
+        socket_gid, self._office.admin_gid = group_ids(policy)
+        self._office.policy = policy
+        open_to(self._office.socket, socket_gid)
 
     def deliver(self, batch: list[Event]) -> None:
         """The one door: decide about *batch* and perform what follows. Called again from within, it queues."""
@@ -110,110 +129,92 @@ class Officer:
             self._set_timer()
 
     def _turn(self, batch: list[Event]) -> None:
+        office = self._office
         try:
-            actions = machine.handle(self.state, batch, self.now_s())
+            actions = machine.handle(office.state, batch, time.monotonic())
         except Exception:
             log.exception("the machine broke on %s; the state is rebuilt from kernel and journal", [type(event).__name__ for event in batch])
             self._rebuild()
             return
-        self.version += 1
+        office.version += 1
         self._rebuilds = 0
-        self.keepers.observe(batch, self.state)
-        perform_all(actions, self.hands)
+        self._keepers.observe(batch, office.state)
+        perform_all(actions, office.hands)
+        if any(isinstance(event, events.Seen) for event in batch):
+            self._look_after_recovered()
 
     def _rebuild(self) -> None:
         """The same as a restart, without leaving. Clients are hung up on; they come back by `stay` and by key."""
         self._rebuilds += 1
-        if self._rebuilds > MOST_REBUILDS:
-            log.error("rebuilt %d times in a row; leaving", MOST_REBUILDS)
+        try:
+            if self._rebuilds > MOST_REBUILDS:
+                raise BursarError(f"rebuilt {MOST_REBUILDS} times in a row")
+            self._inbox.clear()
+            self._office.state = self._new_state(self._office.policy)
+            self._office.tickets.hang_up()
+            self._inbox.append(self._seen())
+        except BursarError as problem:
+            log.error("leaving reason=%s", problem)
             self.leave()
-            return
-        self._inbox.clear()
-        self.state = machine.new_state(self.policy, self.host.capabilities, self.host.capacity(), officer_uid=os.geteuid(), runtime=str(self.runtime), socket=str(self.socket))
-        self.tickets.hang_up()
-        self._inbox.append(self._seen())
-
-    def _recover(self) -> None:
-        self.deliver([self._seen()])
-        for agent in list(self.state.agents.values()):
-            self.host.watch(Cell(agent.id))
-            self.outputs.known(agent.spec)
-            self.keepers.recovered(agent)
 
     def _seen(self) -> Event:
-        leased, queued, counter = self.journal.load()
-        return events.Seen(agents=tuple(self.host.seen()), leased=tuple(leased), queued=tuple(queued), counter=counter)
+        leased, queued, counter = self._journal.load()
+        return events.Seen(agents=tuple(self._host.seen()), leased=tuple(leased), queued=tuple(queued), counter=counter)
+
+    def _look_after_recovered(self) -> None:
+        """Whoever was found in the tree is watched again; what its keeper may have written is looked for."""
+        for agent in list(self._office.state.agents.values()):
+            self._host.watch(Cell(agent.id))
+            self._office.outputs.known(agent.spec)
+            self._keepers.recovered(agent)
 
     def _notices(self) -> None:
-        noticed = self.host.notices()
+        noticed = self._host.notices()
         if noticed:
             self.deliver(noticed)  # type: ignore[arg-type]  # every notice is an event of the model
 
     def _set_timer(self) -> None:
-        due_s = next_due_s(self.state)
+        due_s = next_due_s(self._office.state)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if due_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(due_s - self.now_s(), 0.0), self._tick)
+            self._timer = asyncio.get_running_loop().call_later(max(due_s - time.monotonic(), 0.0), self._tick)
 
     def _tick(self) -> None:
         self.deliver([events.Tick()])
 
-    def _trim_logs(self) -> None:
-        for agent_id in self.outputs.overgrown():
+    def _each_round(self) -> None:
+        self._office.hands.write_ceiling()
+        for agent_id in self._office.outputs.overgrown():
             try:
-                taken = self.outputs.trim(agent_id)
+                taken = self._office.outputs.trim(agent_id)
             except HostError as problem:
                 log.warning("log not trimmed agent=%s reason=%s", agent_id, problem)
             else:
                 log.info("log trimmed agent=%s bytes=%d", agent_id, taken)
-
-    def spec_of(self, agent_id: str) -> Spec | None:
-        """The lease of a living or remembered agent."""
-        agent = self.state.live(agent_id)
-        if agent is not None:
-            return agent.spec
-        ended = self.state.ended.get(agent_id)
-        return ended.spec if ended else None
-
-    def condition(self) -> dict[str, Any]:
-        """How the officer itself is."""
-        journal = self.recorder.failing or getattr(self.journal, "lost", None) or "ok"
-        places = {"socket": str(self.socket), "runtime": str(self.runtime)}
-        return {"officer": {"pid": self.pid, "guard": self.guard.pid, "journal": journal, "ceiling": self.hands.ceiling} | places}
 
     def leave(self) -> None:
         """End `run` once what was said has left. Agents live on."""
         self._leaving.set()
 
     async def _close(self, server: LineServer) -> None:
-        log.info("leaving agents=%d", len(self.state.agents))
-        self.sense.close()
+        log.info("leaving agents=%d", len(self._office.state.agents))
+        self._office.sense.close()
         if self._timer is not None:
             self._timer.cancel()
-        asyncio.get_running_loop().remove_reader(self.host.fileno())
+        asyncio.get_running_loop().remove_reader(self._host.fileno())
         server.stop_listening()
-        self.hands.close()
-        self.recorder.close()
-        self.guard.close()
-        if not any(True for _ in self.state.running()):
+        self._office.hands.close()
+        self._office.recorder.close()
+        self._office.guard.close()
+        if not any(True for _ in self._office.state.running()):
             try:
-                self.host.dismantle()
+                self._host.dismantle()
             except BursarError as problem:
                 log.warning("the tree stays: %s", problem)
-        self.host.close()
+        self._host.close()
         await server.hang_up()  # last: to `down` it means that another officer may come
-
-
-def group_id(name: str, field: str) -> int | None:
-    """The gid of a configured group; None when none is configured. Raises InvalidPolicy."""
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError as problem:
-        raise InvalidPolicy(f"{field} names the group {name!r}, which this machine does not have; create it with `groupadd {name}`") from problem
 
 
 def raise_descriptor_limit() -> None:

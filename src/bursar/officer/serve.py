@@ -7,25 +7,23 @@ import hashlib
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 import bursar
 from bursar.core import views
-from bursar.errors import BadInput, InvalidMessage
+from bursar.errors import BadInput, BursarError, InvalidMessage, NotAllowed
 from bursar.model import events
 from bursar.model.agents import RestraintBy, Spec, check_name
 from bursar.model.events import Event, Peer
 from bursar.model.kernel import MAIN, Cell, call_cell
 from bursar.model.policy import Policy, check_policy
 from bursar.model.resources import parse_amounts
+from bursar.officer.office import Office, group_ids
 from bursar.officer.tickets import error_line
 from bursar.wire import verbs
 from bursar.wire.server import Connection
-
-if TYPE_CHECKING:
-    from bursar.officer.loop import Officer
 
 MOST_COMMAND = 200
 """Characters of a command that are kept, for people."""
@@ -39,9 +37,9 @@ _encode = msgspec.json.Encoder().encode
 class Desk:
     """Takes batches of lines from connections."""
 
-    def __init__(self, officer: "Officer") -> None:
-        self._officer = officer
-        self._cached: dict[str, tuple[int, bytes]] = {}
+    def __init__(self, office: Office, deliver: Callable[[list[Event]], None]) -> None:
+        self._office, self._deliver = office, deliver
+        self._cached: dict[str, tuple[tuple[int, int], bytes]] = {}
 
     def on_lines(self, connection: Connection, lines: list[bytes]) -> None:
         """One batch of one client: reads are answered at once, changes go to the machine together."""
@@ -55,16 +53,16 @@ class Desk:
                 continue
             try:
                 self._take(connection, request, batch)
-            except BadInput as problem:
-                connection.send(error_line(request.id, "bad-input", str(problem)))
+            except (BursarError, OSError) as problem:
+                connection.send(error_line(request.id, code_of(problem), str(problem)))
         if batch:
-            self._officer.deliver(batch)
+            self._deliver(batch)
 
     def on_closed(self, connection: Connection) -> None:
         """Whoever waited on this connection waits no more."""
-        closed = self._officer.tickets.closed(connection)
+        closed = self._office.tickets.closed(connection)
         if closed:
-            self._officer.deliver([events.TicketClosed(ticket=ticket) for ticket in closed])
+            self._deliver([events.TicketClosed(ticket=ticket) for ticket in closed])
 
     def _take(self, connection: Connection, request: verbs.Any_, batch: list[Event]) -> None:
         match request:
@@ -73,7 +71,7 @@ class Desk:
             case verbs.Status():
                 self._send_cached(connection, request.id, "status", self._status)
             case verbs.Ps(all=every):
-                self._send_cached(connection, request.id, f"ps {every}", lambda: {"agents": [self._dated(row) for row in views.ps(self._officer.state, ended=every)]})
+                self._send_cached(connection, request.id, f"ps {every}", lambda: {"agents": [self._dated(row) for row in views.ps(self._office.state, ended=every)]})
             case verbs.Hello():
                 connection.send(_ok(request.id, self._hello()))
             case verbs.Inspect(agent=agent_id):
@@ -86,11 +84,11 @@ class Desk:
                 self._change(connection, request, batch)
 
     def _change(self, connection: Connection, request: verbs.Any_, batch: list[Event]) -> None:
-        ticket = self._officer.tickets.open(connection, request.id)
+        ticket = self._office.tickets.open(connection, request.id)
         try:
             batch.extend(self._events(connection, request, ticket))
-        except BadInput:
-            self._officer.tickets.forget(ticket)
+        except (BursarError, OSError):
+            self._office.tickets.forget(ticket)
             raise
 
     def _events(self, connection: Connection, request: verbs.Any_, ticket: int) -> list[Event]:
@@ -109,8 +107,10 @@ class Desk:
                 return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=digest(request.key), status=request.status)]
             case verbs.Call():
                 peer = self._peer(connection)
-                amounts = parse_amounts(request.limits, self._officer.state.terms.known, "limit")
+                amounts = parse_amounts(request.limits, self._office.state.terms.known, "limit")
                 agent_id = request.agent or peer.agent_id or ""
+                if not agent_id:
+                    raise BadInput("call: the caller is in no agent; name one, as in `bursar call --agent AGENT -- pytest -q`")
                 if set(amounts) - {"memory", "pids"}:
                     raise BadInput(
                         f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`"
@@ -142,7 +142,7 @@ class Desk:
             case verbs.Wait_():
                 return [events.WaitAsked(ticket=ticket, peer=peer, agent_id=name)]
             case verbs.Stop():
-                grace_s = self._officer.state.policy.agents.stop_grace_s if request.grace_s is None else request.grace_s
+                grace_s = self._office.state.policy.agents.stop_grace_s if request.grace_s is None else request.grace_s
                 return [events.StopAsked(ticket=ticket, peer=peer, agent_id=name, grace_s=grace_s)]
             case verbs.Kill():
                 return [events.StopAsked(ticket=ticket, peer=peer, agent_id=name, grace_s=0.0)]
@@ -152,7 +152,7 @@ class Desk:
             case verbs.Thaw():
                 return [events.ThawAsked(ticket=ticket, peer=peer, agent_id=name)]
             case verbs.Resize():
-                known = self._officer.state.terms.known
+                known = self._office.state.terms.known
                 limits, requests = parse_amounts(request.limits, known, "limit"), parse_amounts(request.requests, known, "request")
                 return [events.ResizeAsked(ticket=ticket, peer=peer, agent_id=name, limits=limits, requests=requests)]
             case verbs.Heartbeat():
@@ -162,7 +162,7 @@ class Desk:
 
     def _spec(self, request: verbs.Run, peer: Peer) -> Spec:
         """What was asked for, amounts read. Raises BadInput."""
-        state = self._officer.state
+        state = self._office.state
         known = state.terms.known
         if request.name:
             check_name(request.name)
@@ -185,33 +185,35 @@ class Desk:
 
     def _policy(self, connection: Connection, request: verbs.Reload) -> Policy:
         peer = self._peer(connection)
-        if peer.agent_id is not None or not (peer.uid in (0, self._officer.state.officer_uid) or peer.admin):
-            raise BadInput(f"reload: you are uid {peer.uid}; only root, admins and the officer's own user may, from outside any agent")
+        if peer.agent_id is not None or not (peer.uid in (0, self._office.state.officer_uid) or peer.admin):
+            raise NotAllowed(f"reload: you are uid {peer.uid}; only root, admins and the officer's own user may, from outside any agent")
         try:
-            return check_policy(msgspec.convert(request.policy, Policy))
+            policy = check_policy(msgspec.convert(request.policy, Policy))
         except msgspec.ValidationError as problem:
             raise BadInput(f"reload: {problem}; nothing was changed") from problem
+        group_ids(policy)
+        return policy
 
     def _peer(self, connection: Connection) -> Peer:
         """The peer with the agent that it lives in, looked up once a connection."""
         if not connection.agent_known:
-            connection.agent_id, connection.agent_known = self._officer.host.agent_of(connection.pid), True
-        admin_gid = self._officer.admin_gid
+            connection.agent_id, connection.agent_known = self._office.host.agent_of(connection.pid), True
+        admin_gid = self._office.admin_gid
         admin = admin_gid is not None and admin_gid in connection.groups()
         return Peer(connection.uid, connection.pid, connection.agent_id, admin)
 
     def _fresh(self, agent_id: str | None) -> list[Event]:
         """A reading taken now, for decisions about the agent's free room."""
-        if not agent_id or agent_id not in self._officer.state.agents:
+        if not agent_id or agent_id not in self._office.state.agents:
             return []
-        reading = self._officer.host.read(Cell(agent_id))
+        reading = self._office.host.read(Cell(agent_id))
         return [events.Read(agent_id=agent_id, reading=reading)] if reading is not None else []
 
     # --- reads --------------------------------------------------------------------------------------------------
 
     def _send_cached(self, connection: Connection, request_id: int, name: str, make: Callable[[], dict[str, Any]]) -> None:
-        """The same answer until the state changes: pollers cost next to nothing."""
-        version = self._officer.version
+        """The same answer until the state changes, or its seconds: pollers cost next to nothing."""
+        version = self._office.version, int(time.monotonic())
         found = self._cached.get(name)
         if found is None or found[0] != version:
             found = (version, _encode(make()))
@@ -219,54 +221,54 @@ class Desk:
         connection.send(b'{"id":%d,"ok":%b}\n' % (request_id, found[1]))
 
     def _hello(self) -> dict[str, Any]:
-        officer = self._officer
+        office = self._office
         return {
             "version": bursar.__version__,
             "speaks": [verbs.VERSION],
-            "pid": officer.pid,
-            "host": officer.host.capabilities.name,
-            "since_s": round(officer.now_s() - officer.started_s, 3),
+            "pid": office.pid,
+            "host": office.host.capabilities.name,
+            "since_s": round(time.monotonic() - office.started_s, 3),
         }
 
     def _status(self) -> dict[str, Any]:
-        return views.status(self._officer.state) | self._officer.condition()
+        return views.status(self._office.state) | self._office.condition()
 
     def _inspect(self, agent_id: str) -> dict[str, Any] | None:
-        officer = self._officer
-        agent = officer.state.live(agent_id)
+        office = self._office
+        agent = office.state.live(agent_id)
         if agent is not None:
-            officer.deliver(self._fresh(agent_id))
-        found = views.inspect(officer.state, agent_id)
+            self._deliver(self._fresh(agent_id))
+        found = views.inspect(office.state, agent_id)
         if found is None or agent is None or agent.wanted is None:
             return found
-        kept = [msgspec.to_builtins(one) for one in officer.host.kept(Cell(agent_id), agent.wanted)]
+        kept = [msgspec.to_builtins(one) for one in office.host.kept(Cell(agent_id), agent.wanted)]
         named = sorted(agent.spec.requests.keys() | agent.spec.limits.keys())
         recorded = [{"resource": name, "how": "recorded", "files": []} for name in named if name not in ENFORCED]
-        cells = {"main": officer.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": officer.host.pids(call_cell(agent_id, number)) for number in agent.calls}
-        return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": officer.sense.pressure}
+        cells = {"main": office.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": office.host.pids(call_cell(agent_id, number)) for number in agent.calls}
+        return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": office.sense.pressure}
 
     def _explain(self, agent_id: str) -> dict[str, Any] | None:
         """The journal's lines from before this officer, then what this one remembers."""
-        officer = self._officer
-        to_wall_s = time.time() - officer.now_s()
-        known = views.story(officer.state, agent_id)
+        office = self._office
+        to_wall_s = time.time() - time.monotonic()
+        known = views.story(office.state, agent_id)
         lived = [(at_s + to_wall_s, line) for at_s, line in known or ()]
         ours_since_s = lived[0][0] - SAME_MOMENT_S if lived else float("inf")
-        stored = [(at_s, line) for at_s, line in officer.journal.story(agent_id) if at_s < ours_since_s]
+        stored = [(at_s, line) for at_s, line in office.journal.story(agent_id) if at_s < ours_since_s]
         story = [f"{clock_text(at_s)} {line}" for at_s, line in stored + lived]
         return {"agent": agent_id, "story": story} if story else None
 
     def _logs(self, agent_id: str) -> dict[str, Any] | None:
-        spec = self._officer.spec_of(agent_id)
+        spec = self._office.spec_of(agent_id)
         if spec is None:
             return None
         if not spec.detached:
             raise BadInput(f"logs {agent_id}: it runs in the foreground, its output went to its caller; start it with --detach to keep a log")
-        outputs = self._officer.outputs
-        return {"agent": agent_id, "path": str(outputs.log(agent_id)), "trimmed_bytes": outputs.trimmed.get(agent_id, 0), "ended": self._officer.state.live(agent_id) is None}
+        outputs = self._office.outputs
+        return {"agent": agent_id, "path": str(outputs.log(agent_id)), "trimmed_bytes": outputs.trimmed.get(agent_id, 0), "ended": self._office.state.live(agent_id) is None}
 
     def _dated(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row | {"since_s": round(self._officer.now_s() - row["since_s"], 3)}
+        return row | {"since_s": round(time.monotonic() - row["since_s"], 3)}
 
     def _known(self, request_id: int, agent_id: str, body: dict[str, Any] | None) -> bytes:
         if body is None:
@@ -276,6 +278,17 @@ class Desk:
 
 def _ok(request_id: int, body: dict[str, Any]) -> bytes:
     return _encode({"id": request_id, "ok": body}) + b"\n"
+
+
+def code_of(problem: Exception) -> str:
+    """The protocol's word for what went wrong."""
+    match problem:
+        case NotAllowed():
+            return "denied"
+        case BadInput():
+            return "bad-input"
+        case _:
+            return "failed"
 
 
 def digest(key: str) -> str:

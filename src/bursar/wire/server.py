@@ -141,9 +141,7 @@ class LineServer:
         finally:
             os.umask(before)
         sock.listen(BACKLOG)
-        if group is not None:
-            os.chown(temporary, -1, group)
-            temporary.chmod(0o660)
+        open_to(temporary, group)
         temporary.rename(self.path)
         self._server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
 
@@ -158,3 +156,12 @@ class LineServer:
         for connection in tuple(self.connections):
             connection.close()
         await asyncio.sleep(0)
+
+
+def open_to(path: Path, group: int | None) -> None:
+    """Let members of *group* use the socket at *path*, beside its owner; None lets nobody else."""
+    if group is None:
+        path.chmod(0o600)
+    else:
+        os.chown(path, -1, group)
+        path.chmod(0o660)
