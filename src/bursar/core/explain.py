@@ -34,7 +34,9 @@ def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int |
         return None
     more = format_bytes(spec.limits["memory"] * 2).replace(" ", "")
     whole = status is None or status & 0x7F == SIGKILL or status >> 8 == 128 + SIGKILL
-    return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}, or let it use less (fewer workers, smaller batches)", whole=whole)
+    return out_of_memory(
+        spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}, or let it use less (fewer workers, smaller batches)", whole=whole
+    )
 
 
 def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak_bytes: int | None) -> str | None:
