@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import pytest
 
-from tests.officer.world import MIB, Actor, Gone, World, lives, until
+from tests.officer.world import EMULATED, MIB, Actor, Gone, World, lives, until
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = range(int(os.environ.get("BURSAR_ROUNDS", "3")))
+ROUNDS = range(int(os.environ.get("BURSAR_ROUNDS", "1" if EMULATED else "3")))
 CEILING = 560 * MIB
 SMALL = """
 [node]

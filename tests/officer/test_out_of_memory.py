@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.officer.world import BURSAR, MIB, PATIENCE_S, Actor, World, lives, until
+from tests.officer.world import BURSAR, MIB, PATIENCE_S, SLOWNESS, Actor, World, lives, until
 
 pytestmark = pytest.mark.kernel
 
@@ -85,7 +85,7 @@ def test_an_agent_over_its_limit_is_killed_and_its_user_reads_why(world: World):
     assert_a_person_understands(death.stderr, "256 MiB")
     assert "--limit memory=512MiB" in death.stderr
     print(f"limit hit to sentence: {(death.said_s - death.hit_s) * 1000:.0f} ms")
-    assert death.said_s - death.hit_s <= 0.5
+    assert death.said_s - death.hit_s <= 0.5 * SLOWNESS
     assert lives(pid)
     assert neighbour.tell(grow=1) == {"held": 21}
     assert (world.kernel.kills("neighbour/main"), world.kernel.was_full("neighbour")) == (0, False)
@@ -171,7 +171,7 @@ def test_an_agent_hears_of_its_call_in_time(world: World):
     death = watch_death(client, lambda: any(world.kernel.was_full(cell) for cell in world.kernel.calls("caller")))
     assert death.status == -9
     assert_a_person_understands(death.stderr, "64 MiB")
-    assert death.said_s - death.hit_s <= 0.5
+    assert death.said_s - death.hit_s <= 0.5 * SLOWNESS
 
 
 def test_a_call_for_which_the_agent_has_no_room_is_refused(world: World):

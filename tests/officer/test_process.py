@@ -1,6 +1,13 @@
 """The officer's process: what it puts into the runtime directory."""
 
+import shutil
+import subprocess
+import sys
+
+import pytest
+
 from bursar.app.officer import replace
+from tests.officer.world import World, lives, until
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -13,3 +20,29 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert path.read_text() == "echo new"
     assert path.stat().st_mode & 0o777 == 0o755
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("lost", ["run/officer.sock", "run"])
+def test_an_officer_that_cannot_be_found_makes_room_for_the_next(private: World, lost: str):
+    """A cleaner took its socket, or the whole directory: it leaves, its agents live on, and the next command has an officer that knows them."""
+    private.up()
+    private.detach("lives")
+    before = private.officer_pid()
+    path = private.state / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert private.bursar("run", "--", "true").returncode == 0
+    until(lambda: not lives(before), "it has left")
+    assert private.life("lives") == "running"
+
+
+@pytest.mark.kernel
+def test_a_tree_has_one_officer(private: World):
+    """Also where the lock file went with the runtime directory and the old one does not notice."""
+    private.up()
+    private.signal_officer("STOP")
+    shutil.rmtree(private.state / "run")
+    done = subprocess.run([sys.executable, "-m", "bursar.app.officer", "--state-dir", str(private.state)], capture_output=True, text=True, env=private.environment)
+    private.signal_officer("CONT")
+    assert done.returncode == 1
+    assert "another officer holds the tree of agents" in done.stderr

@@ -1,7 +1,6 @@
 """Who runs and who waits: two fill the node, the third waits, says why, and starts at once when there is room."""
 
 import json
-import os
 import select
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.officer.world import MIB, PATIENCE_S, World, until
+from tests.officer.world import EMULATED, MIB, PATIENCE_S, SLOWNESS, World, until
 
 pytestmark = pytest.mark.kernel
 
@@ -27,8 +26,8 @@ seat = 1
 """
 ALLOCATABLE = 512 * MIB
 HALF = ("--qos", "guaranteed", "--request", "cpu=0.1,memory=256MiB")
-REQUESTS = int(os.environ.get("BURSAR_REQUESTS", "1000"))
-ROUNDS = 20
+REQUESTS = 200 if EMULATED else 1000
+ROUNDS = 5 if EMULATED else 20
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +82,7 @@ def test_the_first_act_follows_the_last_one_at_once(world: World):
     delays_s.sort()
     median_ms, p95_ms = delays_s[len(delays_s) // 2] * 1000, delays_s[int(len(delays_s) * 0.95) - 1] * 1000
     print(f"last act to first act, {len(delays_s)} rounds, cold: p50 {median_ms:.0f} ms, p95 {p95_ms:.0f} ms, worst {delays_s[-1] * 1000:.0f} ms")
-    if not os.environ.get("BURSAR_SLOW_MACHINE"):
-        assert p95_ms < 250  # the promise is 50 ms on a quiet machine: benchmarks/
+    assert p95_ms < 250 * SLOWNESS  # the promise is 50 ms on a quiet machine: benchmarks/
 
 
 def test_no_wait_refuses_in_one_line(world: World):
