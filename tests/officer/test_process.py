@@ -1,6 +1,8 @@
 """The officer's process: what it puts into the runtime directory."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -39,10 +41,11 @@ def test_an_officer_that_cannot_be_found_makes_room_for_the_next(private: World,
 @pytest.mark.kernel
 def test_a_tree_has_one_officer(private: World):
     """Also where the lock file went with the runtime directory and the old one does not notice."""
-    private.up()
-    private.signal_officer("STOP")
+    pid = private.up()
+    os.kill(pid, signal.SIGSTOP)
     shutil.rmtree(private.state / "run")
     done = subprocess.run([sys.executable, "-m", "bursar.app.officer", "--state-dir", str(private.state)], capture_output=True, text=True, env=private.environment)
-    private.signal_officer("CONT")
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not lives(pid), "the old one has left")
     assert done.returncode == 1
     assert "another officer holds the tree of agents" in done.stderr

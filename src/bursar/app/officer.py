@@ -14,9 +14,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bursar.errors import BursarError, HostError
+from bursar.hosts.linux import files
 from bursar.hosts.linux.root import open_host
 from bursar.journal.sqlite import SqliteJournal
 from bursar.model.policy import Policy
@@ -28,12 +30,14 @@ from bursar.wire.wrapper import render_wrapper
 
 LEAVES_S = 1.0
 """From the last answer of a leaving officer to the end of its process."""
+LOOK_S = 0.2
+"""Between two looks whether we can still be found; shorter than what the next officer waits for us."""
 
 log = logging.getLogger("bursar.officer")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one officer until it is told to leave; the exit code is 0 then, 2 for bad input, 1 for a host that cannot hold agents."""
+    """Run one officer until it is told to leave; the exit code is 0 then, 2 for bad input, 1 for a host that cannot hold agents or a socket that was removed."""
     parser = argparse.ArgumentParser(prog="bursar.app.officer", description=__doc__)
     parser.add_argument("--state-dir", help="journal and, below it, the runtime directory; a world of its own")
     parser.add_argument("--config", help="TOML configuration instead of the usual places")
@@ -53,32 +57,48 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(policy: Policy) -> int:
-    """Hold the lock, open everything, run. Raises BursarError."""
+    """Hold the locks, open everything, run. Raises BursarError."""
     state_dir, runtime = Path(places.state_dir()), Path(places.runtime_dir())
     socket = Path(places.socket_path())
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for directory in (runtime, socket.parent):
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-    lock = hold_lock(runtime / "officer.lock")
+    lock = hold_lock(runtime / "officer.lock", os.O_RDWR | os.O_CREAT)
     if lock is None:
         raise HostError(f"an officer runs already on {socket}; `bursar status` asks it, `bursar down` ends it")
     record_path = runtime / "tree.json"
     host = open_host(read_record(record_path), tree_name(state_dir), disk=str(state_dir))
+    tree_lock = hold_tree(host.record["unified"])
     replace(record_path, json.dumps(host.record), 0o644)
     replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
     spare_collector()
-    asyncio.run(run(officer))
+    code = asyncio.run(run(officer, socket))
+    os.close(tree_lock)
     os.close(lock)
-    return 0
+    return code
 
 
-async def run(officer: Officer) -> None:
-    """Run until a signal or `down`; agents live on."""
+async def run(officer: Officer, socket: Path) -> int:
+    """Run until a signal or `down`, or until nobody can find us any more; agents live on. The exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, officer.leave)
+    watching = asyncio.create_task(watch_socket(socket, officer.leave))
     await officer.run()
+    was_lost = watching.done()
+    watching.cancel()
+    return 1 if was_lost else 0
+
+
+async def watch_socket(socket: Path, leave: Callable[[], None]) -> None:
+    """Leave when the socket was removed, with its directory or alone: the next command starts an officer that can be found, and it finds our agents."""
+    while not os.path.lexists(socket):  # not open yet
+        await asyncio.sleep(LOOK_S)
+    while os.path.lexists(socket):
+        await asyncio.sleep(LOOK_S)
+    log.warning("leaving because the socket is gone socket=%s", socket)
+    leave()
 
 
 def spare_collector() -> None:
@@ -87,9 +107,18 @@ def spare_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def hold_lock(path: Path) -> int | None:
+def hold_tree(root: str) -> int:
+    """The lock on the tree itself, which is there whatever happens to files: never two officers of one tree. Raises HostError."""
+    files.make(root)
+    lock = hold_lock(Path(root), os.O_RDONLY | os.O_DIRECTORY)
+    if lock is None:
+        raise HostError(f"another officer holds the tree of agents {root}, at a socket that was removed; `cat {root}/officer/cgroup.procs` names its pid")
+    return lock
+
+
+def hold_lock(path: Path, flags: int) -> int | None:
     """The descriptor of a lock that ends with us; None when another officer holds it and does not leave within LEAVES_S."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     deadline_s = time.monotonic() + LEAVES_S
     while True:
         try:
