@@ -334,3 +334,10 @@ def test_an_agent_that_ended_before_its_grant_is_told(world: ToyWorld, queued: l
     world.toy.tell_runner(ok={"agent": "w1", "end": "failed", "status": None, "sentence": None})
     assert client.communicate(timeout=20)[1] == "bursar: error: w1 ended before it began (failed); `bursar explain w1` tells why\n"
     assert (client.returncode, (world.state / "ran").exists()) == (125, False)
+
+
+def test_help_is_for_every_locale(world: ToyWorld):
+    """A terminal without our signs gets escapes, not a traceback."""
+    done = world.bursar("run", "--help", env={**world.environment, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2026" in done.stdout

@@ -1,5 +1,6 @@
 """The command `bursar`: hot verbs go to modules that load the standard library only, and little of it; all others to `cold`."""
 
+import io
 import os
 import sys
 
@@ -10,6 +11,7 @@ def main() -> int:
     """Run the command line; the exit code."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         _fill_closed_streams()
+    _write_what_is_possible()
     words = sys.argv[1:]
     verb = words[0] if words else ""
     if verb in ("run", "call", "shell-prefix"):
@@ -49,6 +51,13 @@ def _fill_closed_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _write_what_is_possible() -> None:
+    """Under a locale that has no word for a sign of ours it is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding != "utf-8":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _die_of_interrupts() -> None:
