@@ -8,13 +8,6 @@ from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenA
 from bursar.model.resources import Amounts
 
 
-class Clock(Protocol):
-    """Time as a value: seconds of a clock that never goes back."""
-
-    def now_s(self) -> float:
-        """The current second."""
-
-
 class Notice(Protocol):
     """What `Host.notices` yields: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen)."""
 

@@ -6,7 +6,7 @@ from bursar.core.machine import handle
 from bursar.model import actions, events
 from bursar.model.agents import RestraintBy, Spec
 from bursar.model.events import Peer, Seen
-from bursar.model.kernel import SeenAgent, SeenCall
+from bursar.model.kernel import Limits, SeenAgent, SeenCall
 from tests.core.fleet import GIB, Fleet
 
 
@@ -218,3 +218,12 @@ def test_a_queued_child_of_a_parent_that_is_gone_waits_no_more():
     fleet = next_officer(Fleet(), queued=((child, 1.0),))
     assert fleet.state.agents == {}
     assert [(record.agent_id, record.end) for record in fleet.records] == [("child", "refused")]
+
+
+def test_a_cell_that_was_made_while_the_state_was_rebuilt_is_removed():
+    """Its agent is not known any more: nobody else would ever take it away."""
+    fleet = Fleet()
+    limits = Limits(memory_bytes=GIB, pids=8)
+    fleet.kernel["a", ""] = limits
+    fleet.do(events.Shaped(action_id=3, agent_id="a", part="", limits=limits))
+    assert fleet.kernel == {}

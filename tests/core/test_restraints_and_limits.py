@@ -210,3 +210,19 @@ def test_what_fails_again_and_again_is_told_once():
         fleet.refuse("mark", "No space left on device")
         fleet.pass_time(2.1)
     assert [line for _, line in fleet.state.agents["a"].story].count("mark failed: No space left on device") == 1
+
+
+def test_a_resize_is_answered_by_its_own_limits_not_by_those_before():
+    """Two in a row: the second hears when the kernel carries the second."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": GIB})
+    fleet.slow.add(actions.Shape)
+    tickets = [fleet.ticket(), fleet.ticket()]
+    for ticket, memory in zip(tickets, (2 * GIB, 3 * GIB), strict=True):
+        fleet.do(events.ResizeAsked(ticket=ticket, peer=ALICE, agent_id="a", limits={"memory": memory}, requests={}))
+    late, fleet.late = fleet.late, []
+    fleet.do(*late)
+    assert fleet.lines[tickets[1]] == []
+    fleet.catch_up()
+    assert fleet.last(tickets[1])["deferred"] is None
+    assert fleet.kernel["a", ""].memory_bytes == 3 * GIB

@@ -100,8 +100,6 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
             ticket=placing.ticket,
             oom_score_adj=score,
             keeper=placing.keeper and agent.spec.detached and agent.spec.parent is None,
-            calls_at_once=agent.spec.calls_at_once,
-            call_memory_bytes=agent.spec.call_memory_bytes or agent.spec.limits["memory"],
         )
 
 

@@ -9,9 +9,6 @@ from bursar.model.actions import Action, Answer, Because, Refuse
 from bursar.model.agents import Life, Restraint, RestraintBy
 from bursar.model.events import FreezeAsked, Froze, ThawAsked
 
-LONGEST_S = 5.0
-"""Of a freeze that is not a user's own wish without end: what a TCP peer and a person forgive."""
-
 
 def freeze_asked(state: State, event: FreezeAsked, now_s: float) -> Iterator[Action]:
     """A freeze without end is a restraint of its user's; a bounded one is armed with the guard first."""
@@ -23,7 +20,7 @@ def freeze_asked(state: State, event: FreezeAsked, now_s: float) -> Iterator[Act
         yield Refuse(because=Because("not running"), ticket=event.ticket, code="refused", message=f"freeze {agent.id}: it is {agent.life}; only a running agent can be frozen")
         return
     until_s = None if event.for_s is None else now_s + event.for_s
-    by = event.by if event.for_s is None else RestraintBy.LADDER
+    by = RestraintBy.USER if event.for_s is None else RestraintBy.LADDER
     because = f"frozen by uid {event.peer.uid}" + (f" for {event.for_s:g} s" if event.for_s is not None else "")
     agent.restraints[by] = Restraint(by=by, because=because, until_s=until_s)
     if until_s is not None:

@@ -7,7 +7,7 @@ from bursar.core.closing import stop_now
 from bursar.core.enforce import scores_due_s
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Placing, State
-from bursar.model.actions import Action, Answer, Because, Refuse
+from bursar.model.actions import Action, Answer, Because, Refuse, Remove
 from bursar.model.agents import End, Life
 from bursar.model.events import Failed, PlaceAsked, Placed, Shaped, Stayed
 from bursar.model.kernel import MAIN
@@ -48,6 +48,8 @@ def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
     """The kernel carries the limits; whoever waited for them may go on."""
     agent = state.live(event.agent_id)
     if agent is None:
+        if not event.part:  # it was under way while the state was rebuilt
+            yield Remove(because=Because("nobody wants this cell any more"), action_id=state.action_id(), agent_id=event.agent_id, part="")
         return
     state.dirty.add(agent.id)
     if event.part:
@@ -56,7 +58,8 @@ def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
     agent.pending.discard("shape")
     agent.seen = event.limits
     agent.deferred = None
-    yield from resized(state, agent, Because("the kernel has it"))
+    if agent.seen == agent.wanted:  # else the answer is that of a newer wish, which is written next
+        yield from resized(state, agent, Because("the kernel has it"))
 
 
 def _call_shaped(state: State, agent: Agent, event: Shaped) -> Iterator[Action]:

@@ -15,6 +15,7 @@ def status(state: State) -> dict[str, Any]:
         lives[str(agent.life)] = lives.get(str(agent.life), 0) + 1
     return {
         "host": state.capabilities.name,
+        "capabilities": {name: getattr(state.capabilities, name) for name in state.capabilities.__struct_fields__ if name != "name"},
         "capacity": state.ledger.capacity,
         "allocatable": state.ledger.allocatable,
         "held": {name: held for name, held, _ in ledger.sums(state.ledger)},

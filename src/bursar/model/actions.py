@@ -56,8 +56,6 @@ class Place(Effect, frozen=True, kw_only=True):
     ticket: int
     oom_score_adj: int
     keeper: bool
-    calls_at_once: int
-    call_memory_bytes: int
 
 
 class Freeze(Effect, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ the action they answer.
 
 import msgspec
 
-from bursar.model.agents import Death, RestraintBy, Spec
+from bursar.model.agents import Death, Spec
 from bursar.model.kernel import Limits, Reading, SeenAgent
 from bursar.model.policy import Policy
 
@@ -101,16 +101,14 @@ class FreezeAsked(Event, frozen=True, kw_only=True):
     peer: Peer
     agent_id: str
     for_s: float | None = None
-    by: RestraintBy = RestraintBy.USER
 
 
 class ThawAsked(Event, frozen=True, kw_only=True):
-    """Lift the freeze that *by* asked for."""
+    """Lift every freeze of the agent."""
 
     ticket: int
     peer: Peer
     agent_id: str
-    by: RestraintBy = RestraintBy.USER
 
 
 class ResizeAsked(Event, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import bursar
 from bursar.core import views
 from bursar.errors import BadInput, BursarError, InvalidMessage, NotAllowed
 from bursar.model import events
-from bursar.model.agents import RestraintBy, Spec, check_name
+from bursar.model.agents import Spec, check_name
 from bursar.model.events import Event, Peer
 from bursar.model.kernel import MAIN, Cell, call_cell
 from bursar.model.policy import Policy, check_policy
@@ -147,8 +147,7 @@ class Desk:
             case verbs.Kill():
                 return [events.StopAsked(ticket=ticket, peer=peer, agent_id=name, grace_s=0.0)]
             case verbs.Freeze():
-                by = RestraintBy.USER if request.for_s is None else RestraintBy.LADDER
-                return [events.FreezeAsked(ticket=ticket, peer=peer, agent_id=name, for_s=request.for_s, by=by)]
+                return [events.FreezeAsked(ticket=ticket, peer=peer, agent_id=name, for_s=request.for_s)]
             case verbs.Thaw():
                 return [events.ThawAsked(ticket=ticket, peer=peer, agent_id=name)]
             case verbs.Resize():
