@@ -13,6 +13,7 @@ from bursar.model.agents import Spec
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy
 from bursar.model.resources import STOCKS, parse_amount
+from bursar.wire.wrapper import envelope_line
 
 COLLAPSE_RANGE, PUNCH_HOLE_KEEP_SIZE = 0x08, 0x03
 """fallocate(2)."""
@@ -82,7 +83,7 @@ class Outputs:
         memory = min(self.call_memory_bytes or limits.memory_bytes, limits.memory_bytes)
         descriptor = os.open(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            os.write(descriptor, f"{memory} {min(self.call_pids, limits.pids)} {self.calls_at_once}\n".encode())
+            os.write(descriptor, envelope_line(memory, min(self.call_pids, limits.pids), self.calls_at_once).encode())
         finally:
             os.close(descriptor)
 

@@ -106,25 +106,7 @@ class Desk:
             case verbs.CommandEnded():
                 return [events.CommandEnded(ticket=ticket, agent_id=request.agent, key=digest(request.key), status=request.status)]
             case verbs.Call():
-                peer = self._peer(connection)
-                amounts = parse_amounts(request.limits, self._office.state.terms.known, "limit")
-                agent_id = request.agent or peer.agent_id or ""
-                if not agent_id:
-                    raise BadInput("call: the caller is in no agent; name one, as in `bursar call --agent AGENT -- pytest -q`")
-                if set(amounts) - {"memory", "pids"}:
-                    raise BadInput(
-                        f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`"
-                    )
-                call = events.CallAsked(
-                    ticket=ticket,
-                    peer=peer,
-                    agent_id=agent_id,
-                    memory_bytes=amounts.get("memory"),
-                    pids=amounts.get("pids"),
-                    command=request.command[:MOST_COMMAND],
-                    key=digest(request.key),
-                )
-                return [*self._fresh(agent_id), call]
+                return self._call(connection, request, ticket)
             case verbs.Returned():
                 return [events.CallReturned(ticket=ticket, agent_id=request.agent, call=request.call, key=digest(request.key), status=request.status)]
             case verbs.Reload():
@@ -133,6 +115,26 @@ class Desk:
                 return [events.ShutdownAsked(ticket=ticket, peer=self._peer(connection), stop_agents=request.stop_agents)]
             case _:
                 return self._of_agent(connection, request, ticket)
+
+    def _call(self, connection: Connection, request: verbs.Call, ticket: int) -> list[Event]:
+        """A tool call, with a reading of its agent taken now. Raises BadInput."""
+        peer = self._peer(connection)
+        amounts = parse_amounts(request.limits, self._office.state.terms.known, "limit")
+        agent_id = request.agent or peer.agent_id or ""
+        if not agent_id:
+            raise BadInput("call: the caller is in no agent; name one, as in `bursar call --agent AGENT -- pytest -q`")
+        if set(amounts) - {"memory", "pids"}:
+            raise BadInput(f"limit of a call takes memory and pids, got {', '.join(sorted(set(amounts) - {'memory', 'pids'}))}; limit the agent instead with `bursar resize`")
+        call = events.CallAsked(
+            ticket=ticket,
+            peer=peer,
+            agent_id=agent_id,
+            memory_bytes=amounts.get("memory"),
+            pids=amounts.get("pids"),
+            command=request.command[:MOST_COMMAND],
+            key=digest(request.key),
+        )
+        return [*self._fresh(agent_id), call]
 
     def _of_agent(self, connection: Connection, request: verbs.Any_, ticket: int) -> list[Event]:
         """Verbs on one living agent."""
