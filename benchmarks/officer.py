@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def measure(seed: int) -> dict[str, float]:
     with world() as full, world() as free, echo() as (echo_path, echo_pid):
         full.fill()
         works = {
-            "echo": lambda: one_by_one(Connection(echo_path), status_line(1), 4000, lambda: _cpu_s(echo_pid)),
+            "echo": lambda: one_by_one(Connection(echo_path), status_line(1), 4000, partial(_cpu_s, echo_pid)),
             "status": lambda: one_by_one(full.connect(), status_line(1), 4000, full.cpu_s),
             "decision, single": lambda: one_by_one(full.connect(), refusable(1), 2000, full.cpu_s),
             "decision, batch": lambda: batch_of_decisions(full, 40),

@@ -49,7 +49,7 @@ class World:
         """One answer on a connection of its own."""
         connection = self.connect()
         try:
-            return connection.ask(verb, **fields)
+            return connection.ask(verb, **fields)  # type: ignore[arg-type]
         finally:
             connection.close()
 
