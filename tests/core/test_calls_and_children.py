@@ -255,3 +255,17 @@ def test_a_call_whose_cell_would_not_go_is_tried_again():
     fleet.do(events.CallReturned(ticket=fleet.ticket(), agent_id="a", call=1, key=KEY, status=0))
     fleet.pass_time(0.1)
     assert fleet.state.agents["a"].calls == {}
+
+
+def test_a_call_into_a_frozen_agent_is_refused():
+    """It would stand still with it, and nobody would say why. A bounded freeze is over soon: the call waits for that."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": GIB})
+    for for_s, code in ((3.0, None), (None, "refused")):
+        fleet.do(events.FreezeAsked(ticket=fleet.ticket(), peer=ALICE, agent_id="a", for_s=for_s))
+        ticket = fleet.ticket()
+        fleet.do(events.CallAsked(ticket=ticket, peer=ALICE, agent_id="a", memory_bytes=64 * MIB, pids=None, command="x", key="k"))
+        refusal = fleet.refusals.get(ticket)
+        assert (refusal.code if refusal else None) == code
+    assert refusal is not None
+    assert "thaw a" in refusal.message

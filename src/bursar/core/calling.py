@@ -47,6 +47,8 @@ def _within(state: State, agent: Agent, event: CallAsked) -> tuple[Limits | None
     """The limits of the call, or why there is no place for it."""
     if agent.life is not Life.RUNNING:
         return None, f"the agent is {agent.life}"
+    if any(restraint.until_s is None for restraint in agent.restraints.values()):
+        return None, f"the agent is frozen, and so would the call be; `bursar thaw {agent.id}` first"
     if len(agent.calls) >= agent.spec.calls_at_once:
         return None, f"{len(agent.calls)} calls run already, its envelope is {agent.spec.calls_at_once} (calls.at_once); wait for one to end"
     if event.memory_bytes is not None and event.memory_bytes < LEAST_ROOM_BYTES:
