@@ -6,6 +6,7 @@ connection with one line that says why.
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -19,6 +20,8 @@ MOST_UNSENT_BYTES = 64 << 10
 HALF_LINE_S = 10.0
 """How long half a line may lie before the connection is closed."""
 BACKLOG = 1024
+CLIENTS_SHARE = 0.5
+"""Of our descriptors, for connections; the others are for agents."""
 SO_PEERGROUPS = 59
 
 
@@ -47,7 +50,10 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         sock: socket.socket = transport.get_extra_info("socket")
         self.pid, self.uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        self._server.connections.add(self)
+        if self._server.makes_room():
+            self._server.connections[self] = None
+        else:
+            self.reject(f"{self._server.most} connections are open and each waits for something; come back later")
 
     def groups(self) -> list[int]:
         """Supplementary groups of the peer when it connected."""
@@ -116,7 +122,7 @@ class Connection(asyncio.Protocol):
         """The server learns which tickets are closed with it."""
         if self._half_line is not None:
             self._half_line.cancel()
-        self._server.connections.discard(self)
+        self._server.connections.pop(self, None)
         self._server.on_closed(self)
         self.transport = None
 
@@ -127,7 +133,9 @@ class LineServer:
     def __init__(self, path: Path, *, on_lines: Callable[[Connection, list[bytes]], None], on_closed: Callable[[Connection], None], rejection: Callable[[str], bytes]) -> None:
         self.path = path
         self.on_lines, self.on_closed, self.rejection = on_lines, on_closed, rejection
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
+        """In the order in which they came."""
+        self.most = int(CLIENTS_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._server: asyncio.Server | None = None
 
     async def open(self, group: int | None) -> None:
@@ -144,6 +152,17 @@ class LineServer:
         open_to(temporary, group)
         temporary.rename(self.path)
         self._server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
+
+    def makes_room(self) -> bool:
+        """Whether one connection more may stay, if need be instead of the oldest that waits for nothing: who opens thousands locks nobody out."""
+        if len(self.connections) < self.most:
+            return True
+        idle = next((one for one in self.connections if not one.tickets), None)
+        if idle is None:
+            return False
+        del self.connections[idle]
+        idle.reject(f"{self.most} connections are open and this one waits for nothing; connect again when there is something to ask")
+        return True
 
     def stop_listening(self) -> None:
         """Nobody can connect any more, and nobody finds a socket that answers nothing."""
