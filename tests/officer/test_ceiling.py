@@ -5,6 +5,8 @@ request last. A world of 560 MiB; three rounds of each story, or as many as BURS
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -18,7 +20,7 @@ ROUNDS = range(int(os.environ.get("BURSAR_ROUNDS", "1" if EMULATED else "3")))
 CEILING = 560 * MIB
 SMALL = """
 [node]
-capacity = { memory = "600MiB" }
+capacity = { memory = "600MiB", pids = 250 }
 reserve = { memory = "40MiB", cpu = "10m", pids = 64 }
 reserve_share = 0.0
 """
@@ -204,3 +206,14 @@ def test_a_ceiling_stands_above_all_agents(world: World):
     """Memory and pids, in the kernel, also when nobody set a limit."""
     assert world.kernel.memory_limit("") == CEILING
     assert world.kernel.pids_limit("") == world.ask("status")["allocatable"]["pids"]
+
+
+def test_all_agents_together_never_pass_the_number_of_processes(world: World):
+    """Two fork bombs, each within its own limit, meet the ceiling; outside of it a process starts as ever."""
+    bomb = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
+    for name in ("one", "two"):
+        world.detach(name, "--limit", "pids=150,cpu=0.3", command=(sys.executable, "-I", "-S", "-c", bomb))
+    until(lambda: world.kernel.pids_count("") == 186, "the ceiling is reached")
+    assert world.kernel.pids_peak("") in (186, None)
+    assert all(world.kernel.pids_count(name) <= 150 for name in ("one", "two"))
+    subprocess.run(["true"], check=True)
