@@ -24,6 +24,18 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_says_so_already_is_left(tmp_path):
+    """On a full disk nothing could be put in its place; a wrong mode is put right."""
+    path = tmp_path / "tree.json"
+    replace(path, "{}", 0o644)
+    first = path.stat().st_ino
+    replace(path, "{}", 0o644)
+    assert path.stat().st_ino == first
+    path.chmod(0o600)
+    replace(path, "{}", 0o644)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("lost", ["run/officer.sock", "run"])
 def test_an_officer_that_cannot_be_found_makes_room_for_the_next(private: World, lost: str):

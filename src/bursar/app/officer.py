@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -54,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BursarError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 2
+    except OSError as problem:
+        log.exception("it could not start")
+        sys.stderr.write(f"bursar: error: {problem.filename or places.state_dir()}: {problem.strerror}\n")
+        return 1
 
 
 def serve(policy: Policy) -> int:
@@ -133,11 +138,23 @@ def hold_lock(path: Path, flags: int) -> int | None:
 
 
 def replace(path: Path, text: str, mode: int) -> None:
-    """Put *text* into the place of what was at *path*, whole: a shell that runs the old wrapper reads it to its end, and none reads half of a new one."""
+    """Put *text* into the place of what was at *path*, whole: a shell that runs the old wrapper reads it to its end, and none reads half of a new one.
+
+    What says so already is left: an officer comes back also to a full disk.
+    """
+    if _says(path, text, mode):
+        return
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(text)
     fresh.chmod(mode)
     fresh.rename(path)
+
+
+def _says(path: Path, text: str, mode: int) -> bool:
+    try:
+        return stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def read_record(path: Path) -> dict[str, str] | None:
