@@ -246,7 +246,7 @@ def test_a_grant_that_nobody_takes_is_taken_back():
     """The child must come within agents.start_s."""
     fleet = Fleet()
     ticket = fleet.ask("a", **half())
-    fleet.pass_time(5.1)
+    fleet.pass_time(15.1)
     assert fleet.last(ticket)["end"] == "failed"
     assert fleet.state.ledger.held == {}
     assert ("a", "") not in fleet.kernel

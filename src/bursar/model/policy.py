@@ -85,8 +85,8 @@ class AgentPolicy(_Section, frozen=True, kw_only=True):
 
     stop_grace_s: Seconds = 5.0
     """From TERM to KILL."""
-    start_s: Seconds = 5.0
-    """From the grant to the placed process; then the lease is taken back."""
+    start_s: Seconds = 15.0
+    """From the grant to the placed process; then the lease is taken back. Longer than a child waits for its go (5 s): on a starved machine forking takes its time."""
     caller_gone_s: Seconds = 10.0
     """After a restart, how long the caller of a foreground agent may take to come back."""
     remembered: Annotated[int, Meta(ge=1, le=100_000)] = 256
