@@ -4,7 +4,7 @@
     status             one at a time on one connection
     decision, single   a `run` that may not wait, on a full node: refused with reason, shortage and position; one at a time
     decision, batch    the same, 256 lines written at once
-    lives, batch       64 requests at once granted and shaped (cells, limits, marks, envelopes stand), then their caller
+    lives, batch       64 requests written at once, granted and shaped (cells, limits, marks, envelopes stand), then their caller
                        hangs up: withdrawn, and the cells are removed
     lives, single      the same, one at a time, each on a connection of its own
 
@@ -123,7 +123,9 @@ def lives(free: World, times: int, at_once: int) -> tuple[int, float]:
 
 def _round_of_lives(free: World, names: set[str]) -> None:
     connection = free.connect()
-    await_each(connection, {connection.request("run", key=os.urandom(16).hex(), name=name, **TINY) for name in sorted(names)}, "granted")
+    lines = [encode({"v": 1, "id": number, "verb": "run", "key": os.urandom(16).hex(), "name": name, **TINY}) for number, name in enumerate(sorted(names), 1)]
+    os.write(connection.fileno(), b"".join(lines))
+    await_each(connection, set(range(1, len(names) + 1)), "granted")
     wait_until(lambda: names <= set(os.listdir(free.run / "envelopes")), "every cell is shaped", 0.0005)
     connection.close()
     wait_until(lambda: names.isdisjoint(free.standing()), "every cell is removed", 0.0005)
