@@ -149,7 +149,7 @@ def test_a_call_lives_in_a_cell_of_its_own(tree: Tree):
     """In every hierarchy, first choice of the kernel, and gone afterwards."""
     done = tree.call("cat /proc/self/oom_score_adj; grep -c agents/w1/call- /proc/self/cgroup")
     score = int(Path("/proc/self/oom_score_adj").read_text())
-    assert done.stdout.split() == [str(min(score + 200, 1000)), str(len(tree.roots))]
+    assert done.stdout.split() == [str(min(score + 20, 1000)), str(len(tree.roots))]
     until(lambda: tree.calls() == [])
 
 

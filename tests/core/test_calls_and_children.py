@@ -29,7 +29,7 @@ def test_a_call_gets_a_cell_of_its_own_and_leaves_nothing():
     assert fleet.kernel["a", "call-1"] == Limits(memory_bytes=256 * MIB, pids=512, oom_group=True)
     place(fleet, 1)
     main, called = (place for place in fleet.of(actions.Place))
-    assert called.oom_score_adj == min(main.oom_score_adj + 200, 1000)
+    assert called.oom_score_adj == min(main.oom_score_adj + 20, 1000)
     back = fleet.ticket()
     fleet.do(events.CallReturned(ticket=back, agent_id="a", call=1, key=KEY, status=0))
     assert fleet.last(back) == {"agent": "a", "call": 1, "sentence": None}

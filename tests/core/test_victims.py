@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bursar.core.victims import LEAD_MARGIN, MOST
-from bursar.model import actions
+from bursar.core.victims import CALL_ABOVE_AGENT, LEAD_MARGIN, MOST, call_score
+from bursar.model import actions, events
 from bursar.model.agents import QosClass
 from tests.core.fleet import MIB, Fleet
 
@@ -70,6 +70,26 @@ def test_the_lead_falls_when_its_leader_is_back_or_gone():
     fleet.exit("b0")
     fleet.read("b1", 101 * MIB)
     assert (fleet.state.lead, fleet.state.agents["b1"].oom_score_adj) == (0, before)
+
+
+@given(request=some.integers(1, 2000), used=some.integers(1, 3000), largest=some.floats(0.05, 1.0))
+def test_a_call_stands_above_its_agent_and_below_every_best_effort_one(request: int, used: int, largest: float):
+    """It dies before its agent, and not instead of those to whom nothing is promised."""
+    fleet = fleet_of(request)
+    fleet.read("b0", used * MIB, largest_bytes=int(used * largest) * MIB)
+    agent = fleet.state.agents["b0"]
+    called = call_score(fleet.state, agent)
+    assert agent.oom_score_adj <= called <= agent.oom_score_adj + CALL_ABOVE_AGENT
+    assert called + MOST * int(used * largest) * MIB / CEILING <= MOST + 1
+
+
+def test_scores_of_calls_follow_those_of_their_agent():
+    """All of its cells are written together."""
+    fleet = fleet_of(128)
+    fleet.do(events.CallSeen(agent_id="b0", call=1_000_007, present=True))
+    fleet.read("b0", 1000 * MIB)
+    written = fleet.of(actions.SetOomScores)[-1]
+    assert (written.calls, written.call_oom_score_adj) == ((1_000_007,), written.oom_score_adj + CALL_ABOVE_AGENT)
 
 
 def test_small_moves_do_not_move_everybody():

@@ -45,6 +45,16 @@ class Stage:
         """*tag* makes the names of this round."""
         self.world, self.tag = world, tag
         self.cast: dict[str, Actor] = {}
+        self.bystanders: list[int] = []
+        """Processes of tool calls that nobody may touch."""
+
+    def call(self, actor: Actor, size: int) -> None:
+        """A tool call of the agent, by command, that holds so many MiB until the end."""
+        script = f"kept = bytearray({size} << 20); print(len(kept), flush=True); import signal; signal.pause()"
+        client = self.world.start("call", "--agent", actor.name, "--limit", f"memory={size + 16}MiB", "--", sys.executable, "-I", "-S", "-c", script)
+        assert client.stdout.readline() == f"{size * MIB}\n"
+        (cell,) = self.world.kernel.calls(actor.name)
+        self.bystanders += self.world.kernel.pids(cell)
 
     def enter(self, role: str, *flags: str) -> Actor:
         """An agent in a role."""
@@ -163,6 +173,27 @@ def guaranteed_above_its_request(stage: Stage) -> set[str]:
     return {"dear"}
 
 
+def a_tool_call_within_its_agents_request(stage: Stage) -> set[str]:
+    """A call stands higher than its agent, but not in another class: an agent above its request goes before it."""
+    within, above = stage.burstable("within", 80), stage.burstable("above", 50)
+    within.tell(grow=20)
+    stage.call(within, 24)
+    push(above, grow=520, pause_s=0.002)
+    return {"above"}
+
+
+def best_effort_before_a_tool_call(stage: Stage) -> set[str]:
+    """Small as it is."""
+    within, above, small = stage.burstable("within", 80), stage.burstable("above", 50), stage.best_effort("small")
+    small.tell(grow=30)
+    within.tell(grow=20)
+    stage.call(within, 24)
+    above.tell(grow=460)
+    settle(above)
+    push(small, grow=80)
+    return {"small"}
+
+
 STORIES = (
     one_big_hog,
     many_small_ones,
@@ -174,6 +205,8 @@ STORIES = (
     guaranteed_near_its_request,
     guaranteed_in_many_processes,
     guaranteed_above_its_request,
+    a_tool_call_within_its_agents_request,
+    best_effort_before_a_tool_call,
 )
 
 
@@ -198,7 +231,7 @@ def test_at_the_ceiling_the_victim_is_the_one_that_the_classes_name(world: World
     assert until(stage.fell, "the ceiling was hit") == named, {role: world.story(actor.name) for role, actor in stage.cast.items()}
     innocent = {role: world.inspect(actor.name)["main_pid"] for role, actor in stage.cast.items() if role not in named}
     assert innocent
-    assert all(lives(pid) for pid in innocent.values())
+    assert all(lives(pid) for pid in [*innocent.values(), *stage.bystanders])
     assert world.kernel.memory_peak("") <= CEILING
 
 

@@ -89,7 +89,7 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
         agent.placing.remove(placing)
         agent.pending.add(f"place {placing.part}")
         agent.going[placing.part] = placing.ticket
-        score = agent.oom_score_adj if placing.part == MAIN else call_score(agent)
+        score = agent.oom_score_adj if placing.part == MAIN else call_score(state, agent)
         yield Place(
             because=Because("the caller's child asked for itself"),
             action_id=state.action_id(),
@@ -140,7 +140,10 @@ def _scores(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
         agent.oom_score_adj = score
         agent.pending.add("scores")
         state.set_timer(agent, "scores", scores_due_s(now_s))
-        yield SetOomScores(because=Because("the kernel's victim order"), action_id=state.action_id(), agent_id=agent.id, oom_score_adj=score)
+        because = Because("the kernel's victim order")
+        yield SetOomScores(
+            because=because, action_id=state.action_id(), agent_id=agent.id, oom_score_adj=score, calls=tuple(agent.calls), call_oom_score_adj=call_score(state, agent)
+        )
 
 
 def _calls(state: State, agent: Agent) -> Iterator[Action]:

@@ -9,8 +9,8 @@ from bursar.model.agents import Life, QosClass, Spec
 from bursar.model.kernel import Reading
 
 MOST = 1000
-CALL_ABOVE_AGENT = 200
-"""A tool call starts this much higher than its agent, so that it dies first of the two."""
+CALL_ABOVE_AGENT = 20
+"""A tool call stands this much higher than its agent, so that it dies first of the two; not so much that it leaves its agent's class."""
 LEAD_STEP = 50
 """The lead moves in steps of a twentieth of the ceiling, so that few readings move everybody's score."""
 LEAD_MARGIN = 25
@@ -42,9 +42,12 @@ def score_of(state: State, agent: Agent) -> int:
     return score(agent.spec, agent.reading, state.ledger.allocatable["memory"], state.lead)
 
 
-def call_score(agent: Agent) -> int:
-    """oom_score_adj of the agent's tool calls."""
-    return min(agent.oom_score_adj + CALL_ABOVE_AGENT, MOST)
+def call_score(state: State, agent: Agent) -> int:
+    """oom_score_adj of the agent's tool calls: above the agent, and below every best-effort one where the agent is none."""
+    reading, ceiling_bytes = agent.reading, max(state.ledger.allocatable["memory"], 1)
+    largest = (reading.memory_bytes if reading.largest_bytes is None else reading.largest_bytes) if reading else 0
+    room = MOST - agent.oom_score_adj - MOST * largest // ceiling_bytes
+    return min(agent.oom_score_adj + min(max(room, 0), CALL_ABOVE_AGENT), MOST)
 
 
 def follow(state: State, agent: Agent) -> None:
@@ -65,7 +68,8 @@ def lead_for(state: State, agent: Agent) -> int:
     above = agent.reading.memory_bytes - agent.spec.requests.get("memory", 0)
     if above <= 0:
         return 0
-    return -(-(MOST * above // max(state.ledger.allocatable["memory"], 1) + LEAD_MARGIN) // LEAD_STEP) * LEAD_STEP
+    farthest = MOST * above // max(state.ledger.allocatable["memory"], 1) + CALL_ABOVE_AGENT + LEAD_MARGIN
+    return -(-farthest // LEAD_STEP) * LEAD_STEP
 
 
 def _set_lead(state: State, leader: str, lead: int) -> None:

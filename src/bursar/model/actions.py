@@ -81,9 +81,11 @@ class Signal(Effect, frozen=True, kw_only=True):
 
 
 class SetOomScores(Effect, frozen=True, kw_only=True):
-    """Raise (or correct) oom_score_adj of every process of the agent that is below."""
+    """Raise (or correct) oom_score_adj of every process of the agent, and of its tool calls."""
 
     oom_score_adj: int
+    calls: tuple[int, ...]
+    call_oom_score_adj: int
 
 
 class Remove(Effect, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from bursar.errors import BursarError, Busy
 from bursar.model import actions, events
 from bursar.model.actions import Effect
 from bursar.model.events import Event
-from bursar.model.kernel import MAIN, Cell, Limits
+from bursar.model.kernel import MAIN, Cell, Limits, call_cell
 from bursar.model.policy import Policy
 from bursar.officer.guarding import Guard
 from bursar.officer.lanes import Lane
@@ -111,6 +111,8 @@ class Hands:
 
     def _set_oom_scores(self, action: actions.SetOomScores) -> Event:
         self._host.set_oom_scores(Cell(action.agent_id, MAIN), action.oom_score_adj)
+        for call in action.calls:
+            self._host.set_oom_scores(call_cell(action.agent_id, call), action.call_oom_score_adj)
         return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="scores")
 
     # --- at once: protection waits for nothing ------------------------------------------------------------------

@@ -82,7 +82,7 @@ _b_make() {
 # The kernel takes a call before its agent. The v2 side is joined first: a half-joined process can then be killed as a group.
 _b_join() {
     read -r _b_score </proc/self/oom_score_adj
-    _b_score=$((_b_score + 200))
+    _b_score=$((_b_score + 20))
     [ "$_b_score" -gt 1000 ] && _b_score=1000
     { echo "$_b_score" >/proc/self/oom_score_adj; } 2>/dev/null
     @JOIN@
