@@ -342,3 +342,15 @@ def test_a_detached_start_without_output_files_is_given_up():
     assert fleet.life("a") == "gone"
     assert fleet.last(run)["end"] == "failed"
     assert any("No space left on device" in line for _, line in fleet.state.ended["a"].story)
+
+
+def test_who_dies_far_from_its_own_limit_reads_that_it_was_not_its_own():
+    """At the ceiling of all agents a larger limit would not have helped; a request would."""
+    fleet = Fleet()
+    fleet.start("a", limits={"memory": GIB})
+    fleet.do(events.OutOfMemory(agent_id="a", part="main", kills=1, memory_peak_bytes=40 * MIB))
+    ticket = fleet.exit("a", 9)
+    sentence = fleet.last(ticket)["sentence"]
+    assert "all agents together" in sentence
+    assert "--request" in sentence
+    assert "--limit" not in sentence

@@ -250,3 +250,14 @@ def test_all_agents_together_never_pass_the_number_of_processes(world: World):
     assert world.kernel.pids_peak("") in (186, None)
     assert all(world.kernel.pids_count(name) <= 150 for name in ("one", "two"))
     subprocess.run(["true"], check=True)
+
+
+def test_a_victim_of_the_ceiling_reads_that_it_was_not_its_own_limit(world: World):
+    """The sentence names all agents together and a request as the way out; a larger limit would not have helped."""
+    world.actor("mid", "--request", "cpu=0.01,memory=200MiB", "--limit", "memory=540MiB").tell(grow=190)
+    script = "kept = []\nwhile True:\n  kept.append(bytearray(1 << 20))"
+    done = world.bursar("run", "--qos", "best-effort", "--limit", "memory=540MiB", "--", sys.executable, "-I", "-S", "-c", script)
+    assert (done.returncode, done.stderr.count("\n")) == (-9, 1)
+    assert "all agents together" in done.stderr
+    assert "--request" in done.stderr
+    assert "of its own limit of 540 MiB" in done.stderr

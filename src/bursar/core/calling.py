@@ -98,7 +98,8 @@ def out_of_memory(state: State, event: OutOfMemory, now_s: float) -> Iterator[Ac
     if not event.part.startswith("call-"):
         agent.kills = max(agent.kills, event.kills)
         agent.kill_peak_bytes = event.memory_peak_bytes or agent.kill_peak_bytes
-        tell(agent, f"the kernel killed {event.kills} of its processes: its memory limit is {format_bytes(agent.spec.limits['memory'])}", now_s)
+        had = f"had {format_bytes(event.memory_peak_bytes)} of" if event.memory_peak_bytes is not None else "has"
+        tell(agent, f"the kernel killed {event.kills} of its processes: it {had} its memory limit of {format_bytes(agent.spec.limits['memory'])}", now_s)
         return
     call = agent.calls.get(int(event.part[5:]))
     if call is None:

@@ -5,6 +5,8 @@ from bursar.model.resources import Amounts, format_amount, format_amounts
 from bursar.units import format_bytes
 
 SIGKILL = 9
+OWN_LIMIT_SHARE = 0.9
+"""A victim that never had this much of its limit was killed for somebody else's."""
 
 
 def summary(spec: Spec) -> str:
@@ -21,10 +23,12 @@ def summary(spec: Spec) -> str:
     return ", ".join(parts)
 
 
-def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int, *, way_out: str, whole: bool = True) -> str:
-    """Why the kernel killed, and what to try."""
-    reached = f" and it reached {format_bytes(peak_bytes)}" if peak_bytes is not None else ""
+def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int, *, above: str, way_out: str, whole: bool = True) -> str:
+    """Why the kernel killed, and what to try. *above*: whose limit it was when its own was far; *way_out*: from its own."""
     victim = f"{who} ran out of memory and was killed by the kernel" if whole else f"{who} ran out of memory: the kernel killed {kills} of its processes"
+    if peak_bytes is not None and peak_bytes < OWN_LIMIT_SHARE * limit_bytes:
+        return f"{victim}: {above}. It had {format_bytes(peak_bytes)} of its own limit of {format_bytes(limit_bytes)}."
+    reached = f" and it reached {format_bytes(peak_bytes)}" if peak_bytes is not None else ""
     return f"{victim}: its limit is {format_bytes(limit_bytes)}{reached}. Try {way_out}."
 
 
@@ -34,19 +38,18 @@ def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int |
         return None
     more = format_bytes(spec.limits["memory"] * 2).replace(" ", "")
     whole = status is None or status & 0x7F == SIGKILL or status >> 8 == 128 + SIGKILL
-    return out_of_memory(
-        spec.agent_id, spec.limits["memory"], peak_bytes, kills, way_out=f"--limit memory={more}, or let it use less (fewer workers, smaller batches)", whole=whole
-    )
+    above = "all agents together had used up what this node gives to agents, and it stood first; try a --request that covers what it needs, or fewer agents at once"
+    way_out = f"--limit memory={more}, or let it use less (fewer workers, smaller batches)"
+    return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, above=above, way_out=way_out, whole=whole)
 
 
 def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak_bytes: int | None) -> str | None:
     """What the tool call's caller should read."""
     if not kills:
         return None
-    return (
-        out_of_memory(f"this command (call {number} of {agent_id})", limit_bytes, peak_bytes, kills, way_out="a smaller input or fewer parallel jobs")
-        + f" Agent {agent_id} goes on."
-    )
+    above = "its agent, or all agents together, had used up what they may; try again when less runs beside it"
+    sentence = out_of_memory(f"this command (call {number} of {agent_id})", limit_bytes, peak_bytes, kills, above=above, way_out="a smaller input or fewer parallel jobs")
+    return f"{sentence} Agent {agent_id} goes on."
 
 
 def end_of(status: int | None, end: End | None) -> End:
