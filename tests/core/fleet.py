@@ -44,6 +44,8 @@ class Fleet:
         self.late: list[Event] = []
         self.deaths: dict[tuple[str, str], Death] = {}
         """What is read of a cell when it is removed."""
+        self.kills_nothing = False
+        """The officer dies before its kill is done."""
         self.recovered = False
         self._ticket = 0
         self._pid = 100
@@ -149,6 +151,8 @@ class Fleet:
             case actions.Place():
                 self.processes[name, part].add(action.pid)
                 return [events.Placed(action_id=number, agent_id=name, part=part, pid=action.pid, ticket=action.ticket)]
+            case actions.Kill() if self.kills_nothing:
+                return []
             case actions.Kill():
                 populated = any(pids for cell, pids in self.processes.items() if cell[0] == name and (not part or cell[1] == part))
                 return [events.Killed(action_id=number, agent_id=name, part=part, populated=populated), *(self.empty(name, part) if populated else [])]

@@ -1,6 +1,7 @@
 """A new officer: kernel and journal made one, nothing started twice, nothing forgotten."""
 
 import msgspec
+import pytest
 
 from bursar.core.machine import handle
 from bursar.model import actions, events
@@ -227,3 +228,19 @@ def test_a_cell_that_was_made_while_the_state_was_rebuilt_is_removed():
     fleet.kernel["a", ""] = limits
     fleet.do(events.Shaped(action_id=3, agent_id="a", part="", limits=limits))
     assert fleet.kernel == {}
+
+
+@pytest.mark.parametrize("grace_s", [4.0, 0.0])
+def test_a_stop_goes_on_where_it_was(grace_s):
+    """The agent was told to end; the next officer kills what is left when the grace is over, and forgets nothing."""
+    old = Fleet()
+    old.start("a", detached=True)
+    old.kills_nothing = True
+    old.do(events.StopAsked(ticket=old.ticket(), peer=Peer(1000, 5), agent_id="a", grace_s=grace_s))
+    stopping = old.of(actions.Mark)[-1].marks
+    fleet = next_officer(old, found(old, "a", marks={"lease": msgspec.json.encode(old.state.agents["a"].spec).decode(), **stopping}))
+    assert fleet.life("a") == "stopping"
+    fleet.pass_time(grace_s)
+    fleet.pass_time(1.1)
+    assert fleet.life("a") == "gone"
+    assert str(fleet.state.ended["a"].end) == "killed"

@@ -102,3 +102,14 @@ def test_a_status_is_read_once_it_is_whole(outputs, tmp_path):
     assert outputs.status("a") is None
     (tmp_path / "status/a").write_text("137\n")
     assert outputs.status("a") == 9
+
+
+def test_files_of_agents_that_nobody_remembers_are_swept_and_others_stay(outputs):
+    """What an earlier officer's agents left behind does not pile up."""
+    for name in ("lives", "gone"):
+        outputs.open(name, os.geteuid())
+        outputs.write_envelope(name, Limits(memory_bytes=1 << 30, pids=100))
+    outputs.sweep({"lives"})
+    assert outputs.log("lives").exists()
+    assert outputs.status("lives") is None
+    assert not outputs.log("gone").exists()

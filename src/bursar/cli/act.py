@@ -11,6 +11,8 @@ from bursar.errors import BadInput
 from bursar.model.resources import format_amounts
 from bursar.units import parse_seconds
 
+MOST_FREEZE_S = 5.0
+"""A bounded freeze is for moments: what a person and a TCP peer forgive."""
 END_S = 60.0
 """How long `stop` and `kill` wait for the end beyond the grace: a big memory takes seconds to give back."""
 
@@ -42,13 +44,16 @@ def freeze(
     as_json: Json = False,
 ) -> None:
     """Stop an agent where it stands, until it is thawed."""
-    _print_restraints(ask("freeze", agent=agent, for_s=parse_seconds(for_, "--for") if for_ else None), as_json)
+    for_s = parse_seconds(for_, "--for") if for_ else None
+    if for_s is not None and not 0 < for_s <= MOST_FREEZE_S:
+        raise BadInput(f"--for must be above 0 and at most {MOST_FREEZE_S:g}s, got {for_}; leave it out to freeze until `bursar thaw {agent}`")
+    _print_restraints(ask("freeze", agent=agent, for_s=for_s), as_json)
 
 
 def thaw(agent: Agent, as_json: Json = False) -> None:
     """Let a frozen agent run.
 
-    A freeze that somebody else asked for stays.
+    Every freeze on it is lifted.
     """
     _print_restraints(ask("thaw", agent=agent), as_json)
 

@@ -10,7 +10,7 @@ from bursar.cli.tether import Tether
 from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, seconds, text, usage, whole_number
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection, Message, body_of
-from bursar.wire.summon import connect
+from bursar.wire.summon import connect, start_officer
 
 FLAGS = {
     "--name": Flag("name of the agent; without one it gets a number", "NAME", text),
@@ -132,7 +132,7 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
             raise NoOfficer(f"the officer at {connection.path} does not answer `run` within {ANSWER_S:.0f} s") from problem
         except NoOfficer:
             connection.close()
-            connection, number = _come_back(connection.path, request)
+            connection, number = _come_back(connection.path, request, summon=summon)
             continue
         if message.get("id") not in (number, 0):
             continue
@@ -168,8 +168,11 @@ def _show_place(message: Message, shown: str) -> str:
     return line
 
 
-def _come_back(path: str, request: Message) -> tuple[Connection, int]:
-    """A new connection on which *request* was sent again: an officer that is dying may still take the one and not read the other."""
+def _come_back(path: str, request: Message, *, summon: bool) -> tuple[Connection, int]:
+    """A new connection on which *request* was sent again: an officer that is dying may still take the one and not read the other.
+
+    With *summon* an officer that died (its socket is still there) is started again; one that left is waited for.
+    """
     deadline_s = time.monotonic() + RETURN_S
     if watched():
         say(f"the officer is gone; waiting up to {RETURN_S:.0f} s for it to come back, the place in the queue is kept")
@@ -180,4 +183,14 @@ def _come_back(path: str, request: Message) -> tuple[Connection, int]:
         except NoOfficer:
             if time.monotonic() > deadline_s:
                 raise
+        if summon and os.path.exists(path):
+            _revive(path)
         time.sleep(RETRY_S)
+
+
+def _revive(path: str) -> None:
+    """Start a dead officer again; one that cannot start is tried again later."""
+    try:
+        start_officer(path)
+    except NoOfficer:
+        return

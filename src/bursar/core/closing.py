@@ -6,10 +6,12 @@ from bursar.core import ledger, lending, queue
 from bursar.core.explain import agent_sentence, describe, end_of
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Ended, State
-from bursar.model.actions import Action, Answer, Because, DropOutput, Refuse, Shutdown, Signal, Watch
+from bursar.model.actions import Action, Answer, Because, DropOutput, Mark, Refuse, Shutdown, Signal, Watch
 from bursar.model.agents import End, Life
 
 SIGTERM = 15
+STOPPING_MARK = "stopping"
+"""On an agent that was told to end: the monotonic second at which its grace is over."""
 
 
 def over(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
@@ -38,6 +40,7 @@ def stop_with_notice(state: State, agent: Agent, because: Because, grace_s: floa
     agent.restraints.clear()
     yield from step(state, agent, Life.STOPPING, because, now_s)
     state.set_timer(agent, "grace", now_s + grace_s)
+    yield _mark_stopping(state, agent, because, now_s + grace_s)
     agent.pending.add("signal")
     yield Signal(because=because, action_id=state.action_id(), agent_id=agent.id, signal_number=SIGTERM)
 
@@ -54,10 +57,17 @@ def stop_now(state: State, agent: Agent, end: End, because: Because, now_s: floa
             state.tickets.pop(placing.ticket, None)
             yield Refuse(because=because, ticket=placing.ticket, code="refused", message=f"{agent.id}: {because}")
         agent.placing.clear()
+        if agent.life is Life.RUNNING:
+            yield _mark_stopping(state, agent, because, now_s)
         yield from step(state, agent, Life.STOPPING, because, now_s)
         yield from stop_children(state, agent, now_s)
     if agent.main_pid is None and not agent.status_final:
         agent.status_final = True
+
+
+def _mark_stopping(state: State, agent: Agent, because: Because, until_s: float) -> Action:
+    """A stop is kept by the next officer: what is left of the agent at *until_s* is killed, whoever rules then."""
+    return Mark(because=because, action_id=state.action_id(), agent_id=agent.id, marks={STOPPING_MARK: f"{until_s:.3f}"})
 
 
 def withdraw(state: State, agent: Agent, end: End, because: Because, now_s: float) -> Iterator[Action]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bursar.core import ledger, lending, queue
-from bursar.core.closing import stop_now
+from bursar.core.closing import STOPPING_MARK, stop_now, stop_with_notice
 from bursar.core.enforce import limits_of, parse_restraints
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Call, State
@@ -88,6 +88,7 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         agent.seen = found.limits
         yield from step(state, agent, Life.RUNNING, Because("recovered", f"pid {found.main_pid}"), now_s)
         yield from _bounds(state, agent, now_s)
+        yield from _goes_on_stopping(state, agent, found.marks.get(STOPPING_MARK, ""), now_s)
     else:
         yield from step(state, agent, Life.STOPPING, Because("recovered empty"), now_s)
         agent.main_pid = found.main_pid or 0
@@ -107,6 +108,18 @@ def _bounds(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
         tell(agent, "its command was gone when the officer came back", now_s)
         state.set_timer(agent, "status", now_s)
         yield from step(state, agent, Life.STOPPING, Because("its command is gone"), now_s)
+
+
+def _goes_on_stopping(state: State, agent: Agent, mark: str, now_s: float) -> Iterator[Action]:
+    """A stop that the dead officer had begun: the command has had its TERM; its grace ends when it was to end."""
+    if not mark or agent.life is not Life.RUNNING:
+        return
+    try:
+        until_s = float(mark)
+    except ValueError:
+        until_s = now_s
+    grace_s = min(max(until_s - now_s, 0.0), state.policy.agents.stop_grace_s)
+    yield from stop_with_notice(state, agent, Because("a stop begun before the officer's restart"), grace_s, now_s)
 
 
 def _queue_again(state: State, spec: Spec, waited_s: float, now_s: float) -> None:

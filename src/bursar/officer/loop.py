@@ -163,6 +163,7 @@ class Officer:
 
     def _look_after_recovered(self) -> None:
         """Whoever was found in the tree is watched again; what its keeper may have written is looked for."""
+        self._office.outputs.sweep(set(self._office.state.agents))
         for agent in list(self._office.state.agents.values()):
             self._host.watch(Cell(agent.id))
             self._office.outputs.known(agent.spec)

@@ -59,6 +59,13 @@ class Outputs:
         if spec.detached:
             self.trimmed.setdefault(spec.agent_id, 0)
 
+    def sweep(self, living: set[str]) -> None:
+        """Remove the files of agents that ended under an earlier officer: nobody remembers them."""
+        for directory in (self._logs, self._statuses, self._envelopes):
+            for path in directory.iterdir():
+                if path.name not in living:
+                    path.unlink(missing_ok=True)
+
     def drop(self, agent_id: str) -> None:
         """Remove everything of an agent."""
         self.trimmed.pop(agent_id, None)
