@@ -1,6 +1,8 @@
 """When all agents together are near their ceiling, those that move are read often; otherwise nothing is read in vain."""
 
 import asyncio
+from collections import Counter
+from itertools import count
 from typing import Any
 
 import pytest
@@ -59,3 +61,45 @@ def test_a_fleet_far_from_its_ceiling_is_left_in_peace():
 def test_near_the_ceiling_everybody_is_read_once_and_then_who_moves():
     """Not again while nothing moves: cache may keep a machine full for days."""
     assert sorted(readings({"a": 500, "b": 450}, 0.2)) == ["a", "b"]
+
+
+class Counting(SimulatedHost):
+    """Counts how often each agent's memory is looked at; all of them together may seem to move."""
+
+    def __init__(self, *, restless: bool) -> None:
+        super().__init__(Machine())
+        self.looks: Counter[str] = Counter()
+        self.restless = count() if restless else None
+
+    def usage(self, agent_id: str) -> int | None:
+        if agent_id:
+            self.looks[agent_id] += 1
+            return super().usage(agent_id)
+        return next(self.restless) if self.restless else super().usage(agent_id)
+
+
+@pytest.mark.parametrize("restless", [False, True])
+def test_while_all_together_use_what_they_used_nobody_is_looked_at_but_in_turn(restless: bool):
+    """A calm fleet costs the same whatever its size; once something moves everybody is looked at in each round."""
+    host = Counting(restless=restless)
+    host.prepare(CEILING)
+    names = [f"a{number}" for number in range(20)]
+    for name in names:
+        host.shape(Cell(name), Limits(memory_bytes=100 * MIB, pids=10))
+
+    async def sense() -> int:
+        senses = Sense(host, lambda _: None, policy=SensePolicy(node_s=60.0, agent_s=0.05), ceiling=CEILING, each_round=lambda: None)
+        for name in names:
+            senses.watch(name, 1.0)
+        senses.start()
+        await asyncio.sleep(0.5)
+        senses.close()
+        return senses._round
+
+    rounds = asyncio.run(sense())
+    looks = sum(host.looks.values())
+    assert set(host.looks) == set(names)
+    if restless:
+        assert looks == 20 * rounds
+    else:
+        assert looks <= 2 * 20

@@ -1,8 +1,9 @@
 """This is about sensing: node and tree pressure each 100 ms, agents each second, on kept descriptors.
 
-An agent whose memory has not changed says nothing to core: a calm fleet costs one read an agent and second. When all
-agents together are near their ceiling, or on the way there fast, those that move are read every 50 ms: the kernel's
-choice of a victim is only as right as the last reading.
+An agent whose memory has not changed says nothing to core, and while all together use what they used a second ago nobody
+is looked at but those whose turn it is: a calm fleet costs the same whatever its size. When all agents together are near
+their ceiling, or on the way there fast, those that move are read every 50 ms: the kernel's choice of a victim is only as
+right as the last reading.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ class Sense:
         self._together: tuple[float, int] | None = None
         """When all agents together were last looked at, and what they used."""
         self._round = 0
+        self._last_round: int | None = None
+        """What all agents together used then."""
         self.pressure: dict[str, dict[str, int]] = {}
         """PSI totals in µs as last read."""
         self._timers: list[asyncio.TimerHandle] = []
@@ -76,17 +79,21 @@ class Sense:
     def _agents(self) -> None:
         self._round += 1
         try:
-            self._read(moved_bytes=0, turn=self._round % FULL_EVERY)
+            before, self._last_round = self._last_round, self._host.usage("")
+            self._read(moved_bytes=0, turn=self._round % FULL_EVERY, is_calm=before is not None and before == self._last_round)
             self._each_round()
         finally:
             self._timers[1] = asyncio.get_running_loop().call_later(self._policy.agent_s, self._agents)
 
-    def _read(self, *, moved_bytes: int, turn: int | None = None) -> None:
-        """Tell core of every agent whose memory has moved by more than *moved_bytes*, and of those whose *turn* it is."""
+    def _read(self, *, moved_bytes: int, turn: int | None = None, is_calm: bool = False) -> None:
+        """Tell core of new agents, of those whose *turn* it is, and (unless *is_calm*) of all whose memory has moved by more than *moved_bytes*."""
         read: list[Event] = []
         for position, (agent_id, before) in enumerate(self._last.items()):
+            is_due = position % FULL_EVERY == turn
+            if is_calm and not is_due and before is not None:
+                continue
             memory = self._host.usage(agent_id)
-            if memory is not None and (before is None or abs(memory - before) > moved_bytes or position % FULL_EVERY == turn):
+            if memory is not None and (is_due or before is None or abs(memory - before) > moved_bytes):
                 self._last[agent_id] = memory
                 reading = self._host.read(Cell(agent_id))
                 if reading is not None:
