@@ -29,10 +29,10 @@ from bursar.wire.configuration import configuration_file, read_policy
 from bursar.wire.wrapper import NAME as WRAPPER
 from bursar.wire.wrapper import render_wrapper
 
-LEAVES_S = 1.0
+LEAVES_S = 2.0
 """From the last answer of a leaving officer to the end of its process."""
-LOOK_S = 0.2
-"""Between two looks whether we can still be found; shorter than what the next officer waits for us."""
+LOOK_S = 0.5
+"""Between two looks whether we can still be found; shorter than what the next officer waits for us, long enough to cost nothing."""
 
 log = logging.getLogger("bursar.officer")
 
