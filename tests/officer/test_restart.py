@@ -43,7 +43,7 @@ def limits_of(world: World, name: str) -> tuple[object, ...]:
 
 
 def populate(world: World) -> Before:
-    """Twenty agents: in front, detached, in place, and two that hold and wait for the only seat."""
+    """Twenty agents: in front, detached, in place, one that holds the only seat; and two that wait for it, and would start no officer."""
     waits = ("sh", "-c", "read line; exit 7")
     clients = {f"front-{n}": world.start("run", "--name", f"front-{n}", *LIMITS, "--", *waits, stdin=subprocess.PIPE) for n in range(FOREGROUND)}
     clients |= {f"exec-{n}": world.start("run", "--exec", "--name", f"exec-{n}", *LIMITS, "--", *waits, stdin=subprocess.PIPE) for n in range(EXEC)}
@@ -56,7 +56,7 @@ def populate(world: World) -> Before:
     until(lambda: all(world.life(name) == "running" for name in names), "twenty agents run")
     queued = {}
     for n in range(2):
-        queued[f"queued-{n}"] = world.start("run", "--name", f"queued-{n}", "--request", "cpu=0.02,seat=1", "--", "sh", "-c", f"echo sat; exit {20 + n}")
+        queued[f"queued-{n}"] = world.start("run", "--no-up", "--name", f"queued-{n}", "--request", "cpu=0.02,seat=1", "--", "sh", "-c", f"echo sat; exit {20 + n}")
         until(lambda name=f"queued-{n}": world.life(name) == "queued", "it waits")
     return Before(clients, queued, {name: world.inspect(name)["main_pid"] for name in names}, {name: limits_of(world, name) for name in names})
 
@@ -206,6 +206,20 @@ def test_the_next_command_finds_an_officer_again(private: World):
     assert private.bursar("run", "--", "true").returncode == 0
     assert private.officer_pid() != first
     assert private.life("before") == "running"
+
+
+def test_who_waits_brings_a_dead_officer_back(private: World):
+    """A queued client starts one as `run` would, and gets its grant from it; nobody else did anything."""
+    first = private.up()
+    private.detach("holder", "--request", "seat=1")
+    client = private.start("run", "--name", "waits", "--request", "seat=1", "--", "true")
+    until(lambda: private.life("waits") == "queued", "it waits")
+    end(first)
+    until(lambda: "ready" in private.log().partition("ready")[2], "another officer is ready")
+    assert private.officer_pid() != first
+    assert private.life("holder") == "running"
+    assert private.bursar("kill", "holder").returncode == 0
+    assert client.wait(PATIENCE_S) == 0
 
 
 def test_two_runs_at_once_start_one_officer(private: World):
