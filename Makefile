@@ -1,11 +1,11 @@
 # Everything a clone needs: the targets make what they use. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint bench soak mutants lock format
+.PHONY: help venv demo test test-vm check lint bench soak mutants lock format
 
 BIN := .venv/bin
 
 help: ## print each target with its sentence
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 venv: ## make .venv from the locked requirements and install bursar into it
 	@scripts/venv
@@ -15,6 +15,9 @@ demo: venv ## run the main job on real agents, without bursar and with it, and j
 
 test: venv ## run every test that this machine allows, and list what was skipped and why
 	@$(BIN)/python tests/run.py
+
+test-vm: venv ## the kernel stories whole in a VM with pure cgroup v2: about ten minutes
+	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G tests/officer/test_out_of_memory.py tests/officer/test_squeeze.py tests/officer/test_queue.py tests/officer/test_ceiling.py
 
 lint: venv ## format, lint, types, layers and generated docs
 	@$(BIN)/ruff format --check --quiet .

@@ -14,7 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 VMRUN = Path(__file__).with_name("vmrun")
 CACHE = Path(os.environ.get("VMRUN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmrun")
-PATHS = ["tests/contract"]
+PATHS = [
+    "tests/contract",
+    "tests/officer/test_out_of_memory.py::test_an_agent_over_its_limit_is_killed_and_its_user_reads_why",
+    "tests/officer/test_squeeze.py::test_two_spinners_get_half_a_core_together",
+    "tests/officer/test_squeeze.py::test_a_fork_bomb_never_passes_its_number",
+    "tests/officer/test_queue.py::test_the_third_waits_and_says_why",
+]
+"""One story each of memory, cpu, processes and queue beside the contract; `make test-vm` runs the stories whole."""
 
 
 def fetch() -> str | None:
