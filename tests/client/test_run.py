@@ -237,7 +237,7 @@ def test_a_queued_client_comes_back_with_its_key(world: ToyWorld):
     """The officer died and is there again: the same request, the same place."""
     world.toy.queued = [{"position": 3, "because": "memory: 1 GiB is missing"}]
     world.toy.gate.clear()
-    client = world.start("run", "--wait", "60", "--", "sh", "-c", "exit 6")
+    client = world.start("run", "--no-up", "--wait", "60", "--", "sh", "-c", "exit 6")
     world.toy.wait_for("run")
     world.toy.stop()
     world.toy.start()
