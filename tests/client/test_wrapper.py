@@ -154,9 +154,9 @@ def test_a_call_lives_in_a_cell_of_its_own(tree: Tree):
 
 
 def test_the_environment_is_not_touched(tree: Tree):
-    """Whatever the wrapper remembers is not the command's."""
+    """Whatever the wrapper remembers is not the command's; PWD is set by any shell where it is missing."""
     shown = tree.call("env", "-0").stdout.split("\0")
-    assert sorted(entry for entry in shown if entry) == sorted(f"{name}={value}" for name, value in {**os.environ, "SHELL": "/bin/sh"}.items())
+    assert sorted(entry for entry in shown if entry) == sorted(f"{name}={value}" for name, value in {"PWD": str(Path.cwd()), **os.environ, "SHELL": "/bin/sh"}.items())
 
 
 def test_out_of_memory_the_call_dies_and_the_agent_lives(tree: Tree):
