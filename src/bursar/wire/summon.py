@@ -13,8 +13,8 @@ from bursar.wire.places import inside_agent, runtime_dir, socket_path, state_dir
 if TYPE_CHECKING:
     from typing import NoReturn
 
-START_S = 10.0
-"""From exec to the first answer; a recovery of a thousand agents takes about two."""
+START_S = 30.0
+"""From exec to the first answer. A recovery of a thousand agents takes about two; a starved machine, or an emulated one, ten and more."""
 LOOK_S = 0.02
 LOG = "officer.log"
 OFFICER = ("-m", "bursar.app.officer")
