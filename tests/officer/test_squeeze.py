@@ -57,7 +57,7 @@ def test_best_effort_gets_what_nobody_wants(world: World):
     idle, busy = world.actor("idle", "--qos", "best-effort"), world.actor("busy")
     assert world.kernel.is_idle("idle")
     assert not world.kernel.is_idle("busy")
-    for actor in (idle, busy):
+    for actor in (busy, idle):
         actor.tell(spin=1, cpu=0)
     used = spend(world, idle, busy, for_s=1.0)
     assert used[0] < 0.05 * used[1]
