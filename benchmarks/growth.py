@@ -1,7 +1,7 @@
 """Whether an agent costs the same in a fleet of 10 and in one of 1,000: started, read, asked about, ended.
 
     start        officer CPU for one more agent: asked, granted, shaped, placed
-    reading      officer CPU for one agent and second of sensing: what an idle second costs more than without agents
+    reading      officer CPU for one agent and second of sensing while another agent's memory moves (else nobody is looked at)
     status       officer CPU for a status after each change (a refused request), less the request itself
     end          officer CPU to kill one agent and take its cells away
     descriptors  open files of the officer, an agent
@@ -22,6 +22,7 @@ SIZES = (10, 100, 300, 1000)
 MORE = 40
 IDLE_S = 15.0
 FLAT = 1.5
+RESTLESS = (sys.executable, "-S", "-c", "import time\nwhile True:\n    block = bytearray(4 << 20)\n    time.sleep(0.3)\n    del block\n    time.sleep(0.3)")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,14 +47,15 @@ def measure() -> dict[str, float]:
     """Each cost at each size."""
     found: dict[str, float] = {}
     with world() as made:
+        made.sleep(["restless"], {"requests": {"memory": "1MiB", "cpu": "0.001"}, "limits": {"memory": "64MiB"}}, RESTLESS)
         time.sleep(2.0)
         empty_ms = _second_ms(made)
         descriptors, memory = made.descriptors(), made.resident_bytes()
         for size in SIZES:
-            made.sleep([f"s{number}" for number in range(len(made.sleepers), size)])
+            made.sleep([f"s{number}" for number in range(len(made.sleepers) - 1, size)])
             found |= {f"{name.replace(',', f' at {size},')}": value for name, value in _costs(made, size, empty_ms).items()}
-        found["descriptors an agent, files"] = (made.descriptors() - descriptors) / len(made.sleepers)
-        found["memory an agent, KiB"] = (made.resident_bytes() - memory) / len(made.sleepers) / 1024
+        found["descriptors an agent, files"] = (made.descriptors() - descriptors) / SIZES[-1]
+        found["memory an agent, KiB"] = (made.resident_bytes() - memory) / SIZES[-1] / 1024
         return found
 
 

@@ -73,13 +73,13 @@ class World:
         """Agents that have a cgroup anywhere."""
         return {entry.name for root in self.roots if (root / "agents").is_dir() for entry in (root / "agents").iterdir() if entry.is_dir()}
 
-    def sleep(self, names: list[str], fields: Message = TINY) -> None:
-        """Each name becomes a sleeping agent that nobody waits for; its start is over when this returns."""
+    def sleep(self, names: list[str], fields: Message = TINY, command: tuple[str, ...] = ("/bin/sleep", "3600")) -> None:
+        """Each name becomes an agent that nobody waits for, and sleeps; its start is over when this returns."""
         connection = self.connect()
         keys = {name: os.urandom(16).hex() for name in names}
         await_each(connection, {connection.request("run", name=name, key=key, mode="exec", command="sleep", **fields) for name, key in keys.items()}, "granted")
         for name, key in keys.items():
-            self.sleepers[name] = _become_sleeper(self.socket, name, key)
+            self.sleepers[name] = _become(command, self.socket, name, key)
         wait_until(lambda: connection.ask("status")["agents"].get("starting", 0) == 0, "every sleeper runs")  # type: ignore[attr-defined]
         connection.close()
 
@@ -143,13 +143,13 @@ def await_each(connection: Connection, numbers: set[int], event: str | None = No
             open_ones.discard(number)
 
 
-def _become_sleeper(socket: str, name: str, key: str) -> int:
-    """The pid of a child that asks for its place and sleeps."""
+def _become(command: tuple[str, ...], socket: str, name: str, key: str) -> int:
+    """The pid of a child that asks for its place and becomes *command*."""
     pid = os.fork()
     if pid:
         return pid
     try:
         Placement(socket=socket, agent=name, part="main", key=key).ask()
-        os.execv("/bin/sleep", ["sleep", "3600"])
+        os.execv(command[0], command)
     finally:
         os._exit(125)
