@@ -88,7 +88,8 @@ def run(source: Path, tests: list[str]) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": f"{source}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "BURSAR_PATIENCE_S": PATIENCE_S}
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", str(MOST_S), *tests]
     done = subprocess.run(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    why = [line for line in done.stdout.splitlines() if line.startswith("E  ")] or done.stdout.splitlines()[-1:]
+    failures = done.stdout.partition(" FAILURES ")[2] or done.stdout
+    why = [line for line in failures.splitlines() if line.startswith("E  ")] or done.stdout.splitlines()[-1:]
     return done.returncode, why[0].removeprefix("E").strip()[:100] if why else ""
 
 
