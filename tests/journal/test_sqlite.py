@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
 from bursar.errors import JournalError
@@ -80,6 +80,25 @@ def test_a_torn_file_does_not_prevent_a_start(path):
     assert "b" in [spec.agent_id for spec, _ in again.load()[1]]
 
 
+def test_a_whole_journal_that_cannot_be_opened_now_is_left_alone(path, monkeypatch):
+    """A full disk, a busy file: no damage. What is in it is there again at the next start."""
+    journal = SqliteJournal(path)
+    journal.write([line("a", "queued")])
+    journal.close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite.sqlite3, "connect", lambda where, **options: real(where, **{**options, "timeout": 0.01}))
+    blocked = SqliteJournal(path)
+    assert blocked.lost is not None
+    assert "lies untouched" in blocked.lost
+    blocked.write([line("b", "queued")])
+    blocked.close()
+    holder.close()
+    assert [spec.agent_id for spec, _ in SqliteJournal(path).load()[1]] == ["a"]
+
+
 def test_another_schema_is_put_aside(path):
     """A journal of another version is neither read wrongly nor overwritten."""
     SqliteJournal(path).close()
@@ -127,8 +146,9 @@ def test_ended_agents_and_old_lines_are_forgotten_within_their_bounds(path, monk
     assert [spec.agent_id for spec in journal.load()[0]] == ["alive"]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=some.binary(max_size=2000), at=some.integers(0, 40_000))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=some.binary(max_size=2000), at=some.integers(0, 40_000) | some.integers(0, 5_000))
+@example(data=b"\x80", at=3610)  # a schema whose name is not UTF-8: SQLite's message about it cannot be decoded
 def test_any_damage_leaves_a_journal_that_starts(path, data, at):
     """Fuzz: random bytes anywhere in the file."""
     for part in path.parent.iterdir():

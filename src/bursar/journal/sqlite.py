@@ -36,8 +36,27 @@ INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (agent_id) DO UPDATE SE
     arrived_s = CASE WHEN agents.life = 'ended' THEN excluded.arrived_s ELSE agents.arrived_s END
 """
 
+_DAMAGED = (sqlite3.Error, ValueError, TypeError)
+"""What a damaged file raises: SQLite's own errors, its messages when they are not UTF-8 (a ValueError), columns of the wrong type."""
+
+_OBSTACLES = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM,
+}  # fmt: skip
+"""What stands in the way of a file that may well be whole: it is left where it is."""
+
+_TELL = "INSERT INTO story (at_s, agent_id, line) VALUES (?, ?, ?)"
+
 Line = tuple[str, str, bytes, str, str]
 """(agent_id, life, spec as JSON or empty, end, because)."""
+
+
+def _rehearse(db: sqlite3.Connection) -> None:
+    """Write one line and take it back: what quick_check does not see, a damaged name of a column for one, shows here. Raises sqlite3.Error."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(_UPSERT, ("", "ended", b"", "", 0.0, 0))
+    db.execute(_TELL, (0.0, "", ""))
+    db.execute("ROLLBACK")
 
 
 class SqliteJournal:
@@ -53,7 +72,10 @@ class SqliteJournal:
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
-        except sqlite3.DatabaseError as problem:
+        except _DAMAGED as problem:
+            if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _OBSTACLES:
+                self.lost = f"the journal could not be opened ({problem}); it lies untouched and nothing is stored until the next start"
+                return self._connect(":memory:")
             aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
             self.lost = f"the journal could not be read ({problem}); it was put aside as {aside.name}"
             for suffix in ("", "-wal", "-shm"):
@@ -62,7 +84,7 @@ class SqliteJournal:
                     part.rename(aside.with_name(aside.name + suffix))
         try:
             return self._connect()
-        except sqlite3.DatabaseError as problem:
+        except _DAMAGED as problem:
             self.lost = f"{self.lost}; a new one could not be made ({problem}): nothing is stored"
             return self._connect(":memory:")
 
@@ -75,7 +97,9 @@ class SqliteJournal:
                 if part.exists():
                     part.chmod(0o600)
         except OSError as problem:
-            raise sqlite3.OperationalError(str(problem)) from problem
+            refused = sqlite3.OperationalError(str(problem))
+            refused.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise refused from problem
 
     def _connect(self, where: str | None = None) -> sqlite3.Connection:
         if where is None:
@@ -91,7 +115,8 @@ class SqliteJournal:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("quick_check failed")
-        except sqlite3.Error:
+            _rehearse(db)
+        except _DAMAGED:
             db.close()
             raise
         return db
@@ -104,7 +129,7 @@ class SqliteJournal:
         highest = 0
         try:
             rows = self._db.execute("SELECT agent_id, life, spec, arrived_s FROM agents ORDER BY arrived_s").fetchall()
-        except sqlite3.Error as problem:
+        except _DAMAGED as problem:
             self.lost = f"the journal could not be read ({problem})"
             return [], [], 0
         for agent_id, life, spec_json, arrived_s in rows:
@@ -114,11 +139,12 @@ class SqliteJournal:
                 continue
             try:
                 spec = msgspec.json.decode(spec_json, type=Spec)
-            except msgspec.MsgspecError as problem:
+                waited_s = min(max(now_s - arrived_s, 0.0), now_s)
+            except (ValueError, TypeError) as problem:
                 self.lost = f"the lease of {agent_id} could not be read ({problem})"
                 continue
             if life == "queued":
-                queued.append((spec, min(max(now_s - arrived_s, 0.0), now_s)))
+                queued.append((spec, waited_s))
             else:
                 leased.append(spec)
         return leased, queued, highest
@@ -135,10 +161,10 @@ class SqliteJournal:
                         self._db.execute(_UPSERT, (agent_id, life, spec, end, now_s, self._writes))
                     else:
                         self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
-                    self._db.execute("INSERT INTO story (at_s, agent_id, line) VALUES (?, ?, ?)", (wall_s, agent_id, f"{life}: {because}"))
+                    self._db.execute(_TELL, (wall_s, agent_id, f"{life}: {because}"))
                 if self._writes % PRUNE_EVERY < len(lines):
                     self._prune()
-        except sqlite3.Error as problem:
+        except _DAMAGED as problem:
             raise JournalError(f"the journal {self.path} took nothing: {problem}") from problem
 
     def _prune(self) -> None:
@@ -150,7 +176,7 @@ class SqliteJournal:
         """(wall-clock second, line) recorded about an agent, oldest first; at most the last 500."""
         try:
             rows = self._db.execute("SELECT at_s, line FROM story WHERE agent_id = ? ORDER BY seq DESC LIMIT 500", (agent_id,)).fetchall()
-        except sqlite3.Error:
+        except _DAMAGED:
             return []
         return [(at_s, line) for at_s, line in reversed(rows)]
 
