@@ -51,6 +51,10 @@ Line = tuple[str, str, bytes, str, str]
 """(agent_id, life, spec as JSON or empty, end, because)."""
 
 
+def _is_obstacle(problem: Exception) -> bool:
+    return isinstance(problem, sqlite3.Error) and getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _OBSTACLES
+
+
 def _rehearse(db: sqlite3.Connection) -> None:
     """Write one line and take it back: what quick_check does not see, a damaged name of a column for one, shows here. Raises sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
@@ -73,18 +77,22 @@ class SqliteJournal:
         try:
             return self._connect()
         except _DAMAGED as problem:
-            if getattr(problem, "sqlite_errorcode", 0) & 0xFF in _OBSTACLES:
+            if _is_obstacle(problem):
                 self.lost = f"the journal could not be opened ({problem}); it lies untouched and nothing is stored until the next start"
                 return self._connect(":memory:")
-            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
-            self.lost = f"the journal could not be read ({problem}); it was put aside as {aside.name}"
+            return self._begin_anew(problem)
+
+    def _begin_anew(self, damage: Exception) -> sqlite3.Connection:
+        """Put the damaged file aside, make a new one."""
+        aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+        self.lost = f"the journal could not be read ({damage}); it was put aside as {aside.name}"
+        try:
             for suffix in ("", "-wal", "-shm"):
                 part = self.path.with_name(self.path.name + suffix)
                 if part.exists():
                     part.rename(aside.with_name(aside.name + suffix))
-        try:
             return self._connect()
-        except _DAMAGED as problem:
+        except (*_DAMAGED, OSError) as problem:
             self.lost = f"{self.lost}; a new one could not be made ({problem}): nothing is stored"
             return self._connect(":memory:")
 
@@ -150,22 +158,35 @@ class SqliteJournal:
         return leased, queued, highest
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Commit *lines* as one transaction. Raises JournalError; then none of them is stored."""
-        now_s, wall_s = time.monotonic(), time.time()
+        """Commit *lines* as one transaction. Raises JournalError; then none of them is stored.
+
+        Damage that shows only now costs what was in the file, not what comes: it is put aside, and a new one takes *lines*.
+        """
         self._writes += len(lines)
         try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                for agent_id, life, spec, end, because in lines:
-                    if spec:
-                        self._db.execute(_UPSERT, (agent_id, life, spec, end, now_s, self._writes))
-                    else:
-                        self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
-                    self._db.execute(_TELL, (wall_s, agent_id, f"{life}: {because}"))
-                if self._writes % PRUNE_EVERY < len(lines):
-                    self._prune()
+            try:
+                self._commit(lines)
+            except _DAMAGED as problem:
+                if _is_obstacle(problem):
+                    raise
+                self._db.close()
+                self._db = self._begin_anew(problem)
+                self._commit(lines)
         except _DAMAGED as problem:
             raise JournalError(f"the journal {self.path} took nothing: {problem}") from problem
+
+    def _commit(self, lines: Sequence[Line]) -> None:
+        now_s, wall_s = time.monotonic(), time.time()
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            for agent_id, life, spec, end, because in lines:
+                if spec:
+                    self._db.execute(_UPSERT, (agent_id, life, spec, end, now_s, self._writes))
+                else:
+                    self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
+                self._db.execute(_TELL, (wall_s, agent_id, f"{life}: {because}"))
+            if self._writes % PRUNE_EVERY < len(lines):
+                self._prune()
 
     def _prune(self) -> None:
         """Forget the oldest ended agents and lines; live ones are never forgotten."""
