@@ -38,6 +38,10 @@ def type_words(kind: inspect.Type) -> tuple[str, str]:
             least = f"≥ {kind.ge}" if kind.ge is not None else f"> {kind.gt}" if kind.gt is not None else ""
             most = f"≤ {kind.le}" if kind.le is not None else ""
             return ("integer" if isinstance(kind, inspect.IntType) else "number"), ", ".join(filter(None, (least, most)))
+        case inspect.BoolType():
+            return "true or false", ""
+        case inspect.VarTupleType(item_type=inspect.EnumType(cls=choices)):
+            return "list", "of " + ", ".join(f"`{choice}`" for choice in choices)
         case inspect.StrType():
             return "text", ""
         case inspect.DictType():
@@ -56,7 +60,9 @@ def toml(value: object) -> str:
         return "none"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + "}"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 def settings() -> str:

@@ -5,11 +5,12 @@ from typing import Protocol
 
 from bursar.model.agents import Death, Spec
 from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent
+from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 
 
 class Notice(Protocol):
-    """What `Host.notices` yields: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen)."""
+    """What `Host.notices` yields: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen, Nearing)."""
 
 
 class Host(Protocol):
@@ -76,6 +77,9 @@ class Host(Protocol):
     def thaw_path(self, agent_id: str) -> str | None:
         """The directory whose cgroup.freeze the guard may write; None where there is none (simulated)."""
 
+    def reclaim(self, agent_id: str) -> int | None:
+        """Drop file cache of the agent; the bytes that are less charged to it now, None when it is gone. May block: for worker threads."""
+
     def usage(self, agent_id: str) -> int | None:
         """Memory of the agent ("": of all agents together) in bytes, by one read on a kept descriptor; None when it is gone."""
 
@@ -104,8 +108,8 @@ class Host(Protocol):
     def notices(self) -> list[Notice]:
         """Events since the last call. Never blocks."""
 
-    def pressure(self) -> dict[str, dict[str, int]]:
-        """PSI `total=` in µs: {"node": {"memory.some": …}, "agents": {…}}; a source that this kernel lacks is missing."""
+    def vitals(self) -> Vitals:
+        """What the node and all agents together show now, by reads on kept descriptors."""
 
     def close(self) -> None:
         """Give descriptors back; agents stay."""

@@ -418,10 +418,33 @@ def test_every_dimension_says_how_it_is_kept(world):
 
 def test_pressure_grows_when_too_much_is_wanted(world):
     """Totals of node and agents, in µs."""
-    before = world.host.pressure()
+    before = world.host.vitals().stalls_us
     world.agent("a", Demand(cpu_millicores=8000), Limits(memory_bytes=64 * MIB, pids=16, cpu_millicores=500))
-    world.bench.until(lambda: world.host.pressure()["agents"]["cpu.some"] > before["agents"]["cpu.some"] + 10_000, "a stall shows")
-    assert world.host.pressure()["node"].keys() >= {"cpu.some", "memory.some"}
+    world.bench.until(lambda: world.host.vitals().stalls_us["agents"]["cpu.some"] > before["agents"]["cpu.some"] + 10_000, "a stall shows")
+    assert world.host.vitals().stalls_us["node"].keys() >= {"cpu.some", "memory.some"}
+
+
+def test_vitals_tell_what_all_agents_use_and_what_the_node_has_left(world):
+    """Bytes; what an agent takes shows at once."""
+    before = world.host.vitals()
+    world.agent("a", Demand(memory_bytes=24 * MIB), Limits(memory_bytes=64 * MIB, pids=16))
+    world.bench.until(lambda: (world.host.vitals().agents_bytes or 0) >= (before.agents_bytes or 0) + 24 * MIB, "what it uses shows")
+    after = world.host.vitals()
+    assert after.available_bytes is not None
+    assert after.agents_bytes is not None
+    assert after.agents_cache_bytes is not None
+    assert after.ceiling_hits == before.ceiling_hits
+    assert 0 < after.available_bytes <= world.host.capacity()["memory"]
+    assert after.agents_cache_bytes <= after.agents_bytes
+
+
+def test_reclaim_takes_nothing_that_is_in_use(world):
+    """The agent goes on with its memory; one that is gone is a value."""
+    world.agent("a", Demand(memory_bytes=24 * MIB), Limits(memory_bytes=64 * MIB, pids=16))
+    world.bench.until(lambda: (world.host.usage("a") or 0) >= 24 * MIB, "it has its memory")
+    assert world.host.reclaim("a") is not None
+    assert (world.host.usage("a") or 0) >= 23 * MIB
+    assert world.host.reclaim("nobody") is None
 
 
 def test_a_keeper_that_is_gone_is_ignored(world):

@@ -300,7 +300,7 @@ def test_no_descriptor_is_left_after_an_agent_or_a_host(kernel):
         life()
     assert held() == before
     host = open_host(dict(kernel.host.record), "x")
-    host.pressure()
+    host.vitals()
     host.close()
     assert held() == before
 

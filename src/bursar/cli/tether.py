@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 
+from bursar.cli.endings import say
 from bursar.errors import BursarError, NoOfficer
 from bursar.wire.client import Connection, Message, body_of
 
@@ -38,13 +39,15 @@ class Tether:
         self.look()
 
     def look(self) -> None:
-        """Take what has come: nothing of it changes what a waiting parent does, but the end of the stream is noticed here, and a last word is kept."""
+        """Take what has come: a warning is said, a last word kept, and the end of the stream is noticed; nothing changes what a waiting parent does."""
         if self._connection is None:
             return
         try:
             while messages := self._connection.received():
                 for message in messages:
                     self._last_word = last_word_of(message) or self._last_word
+                    if message.get("event") == "warned":
+                        say(str(message.get("sentence")))
         except BursarError:
             self._lost()
 

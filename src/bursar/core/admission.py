@@ -8,6 +8,7 @@ from bursar.core import ledger, lending, queue
 from bursar.core.enforce import limits_of
 from bursar.core.explain import promise, summary
 from bursar.core.life import record, step
+from bursar.core.pressure import holds, period_s
 from bursar.core.request import complete, impossible, mistake_in
 from bursar.core.state import Agent, State
 from bursar.core.victims import score_of
@@ -105,10 +106,11 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
 def _no_wait(state: State, ticket: int, spec: Spec) -> Refuse | None:
     """The refusal for a request that is not to wait, unless it is granted at once."""
     missing = ledger.missing(state.ledger, spec.requests)
-    if not missing and not state.waiting:
+    pressed = holds(state)
+    if not missing and not state.waiting and pressed is None:
         return None
     position = len(state.waiting)
-    reason = queue.lacking(missing) if missing else f"{position} others wait before it"
+    reason = queue.lacking(missing) if missing else str(pressed) if pressed else f"{position} others wait before it"
     held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
     return Refuse(
         because=Because("no room and not to wait", reason),
@@ -160,7 +162,7 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     agent.wanted = limits_of(spec, {})
     agent.oom_score_adj = score_of(state, agent)
     state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
-    yield Watch(because=because, agent_id=agent.id, period_s=state.policy.sense.agent_s)
+    yield Watch(because=because, agent_id=agent.id, period_s=period_s(state))
     if spec.detached:
         yield OpenOutput(because=because, agent_id=agent.id, uid=spec.owner_uid)
     if agent.ticket is not None:

@@ -120,7 +120,7 @@ def call_removed(state: State, agent: Agent, event: Removed, now_s: float) -> It
     agent.call_kills += kills
     peak = event.death.memory_peak_bytes if event.death.memory_peak_bytes is not None else call.memory_peak_bytes
     limit = call.limits.memory_bytes if call.limits else agent.spec.limits["memory"]
-    sentence = call_sentence(agent.id, call.number, limit, kills, peak)
+    sentence = call.stopped or call_sentence(agent.id, call.number, limit, kills, peak)
     for ticket in (call.ticket, call.answer_to):
         if ticket is not None:
             state.tickets.pop(ticket, None)

@@ -99,7 +99,7 @@ def release(state: State, agent: Agent, now_s: float) -> None:
 def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
     yield from step(state, agent, Life.ENDED, because, now_s)
     assert agent.end is not None
-    sentence = agent_sentence(agent.spec, agent.kills, agent.kill_peak_bytes, agent.status)
+    sentence = agent.verdict or agent_sentence(agent.spec, agent.kills, agent.kill_peak_bytes, agent.status)
     if sentence is not None:
         tell(agent, sentence, now_s)
     ended = Ended(

@@ -13,7 +13,7 @@ from bursar.core.access import DIGEST, digest
 from bursar.core.state import Agent, State
 from bursar.core.victims import call_score, score_of
 from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
-from bursar.model.agents import Life, QosClass, Restraint, Spec
+from bursar.model.agents import Life, QosClass, Restraint, Spec, Squeeze
 from bursar.model.kernel import MAIN, Limits
 
 LEAST_WEIGHT, MOST_WEIGHT = 1, 10_000
@@ -26,8 +26,23 @@ def scores_due_s(now_s: float) -> float:
     return ceil(now_s) + SCORES_EVERY_S
 
 
-def limits_of(spec: Spec, lent: dict[str, int]) -> Limits:
-    """The kernel limits of an agent: its lease less what its children were lent."""
+def want(state: State, agent: Agent) -> None:
+    """What the kernel shall hold the agent to, after its lease, its children or its squeeze have changed."""
+    agent.wanted = limits_of(agent.spec, state.ledger.lent_limits.get(agent.id, {}), agent.squeeze)
+    agent.deferred = None
+    state.dirty.add(agent.id)
+
+
+def limits_of(spec: Spec, lent: dict[str, int], squeeze: Squeeze | None = None) -> Limits:
+    """The kernel limits of an agent: its lease less what its children were lent, and squeezed if it is."""
+    limits = _lease_limits(spec, lent)
+    if squeeze is None:
+        return limits
+    quota = squeeze.cpu_millicores if limits.cpu_millicores is None else min(limits.cpu_millicores, squeeze.cpu_millicores)
+    return msgspec.structs.replace(limits, cpu_millicores=quota, memory_high_bytes=squeeze.memory_high_bytes)
+
+
+def _lease_limits(spec: Spec, lent: dict[str, int]) -> Limits:
     return Limits(
         memory_bytes=spec.limits["memory"] - lent.get("memory", 0),
         pids=max(spec.limits["pids"] - lent.get("pids", 0), 1),
@@ -76,7 +91,16 @@ def _limits(state: State, agent: Agent) -> Iterator[Action]:
     agent.pending.add("shape")
     fresh = agent.seen is None
     because = Because("the grant") if fresh else Because("wanted and seen differ")
-    yield Shape(because=because, action_id=state.action_id(), agent_id=agent.id, part="", limits=agent.wanted, marks=marks(agent) if fresh else {}, fresh=fresh)
+    limits, only_cpu = _cpu_first(agent.seen, agent.wanted)
+    yield Shape(because=because, action_id=state.action_id(), agent_id=agent.id, part="", limits=limits, marks=marks(agent) if fresh else {}, fresh=fresh, only_cpu=only_cpu)
+
+
+def _cpu_first(seen: Limits | None, wanted: Limits) -> tuple[Limits, bool]:
+    """What to write next, and whether it is cpu alone: that never has to wait, and so does not wait behind what may."""
+    if seen is None or seen.cpu_millicores == wanted.cpu_millicores:
+        return wanted, False
+    first = msgspec.structs.replace(seen, cpu_millicores=wanted.cpu_millicores)
+    return (first, True) if msgspec.structs.replace(first, memory_high_bytes=wanted.memory_high_bytes) == wanted else (wanted, False)
 
 
 def _places(state: State, agent: Agent) -> Iterator[Action]:
@@ -152,9 +176,10 @@ def _calls(state: State, agent: Agent) -> Iterator[Action]:
         if call.limits is not None and not call.shaped and not call.by_wrapper and not call.returned and "shape" not in call.pending:
             call.pending.add("shape")
             yield Shape(because=Because("a tool call's envelope"), action_id=state.action_id(), agent_id=agent.id, part=part, limits=call.limits, marks={}, fresh=True)
-        if call.returned and call.populated and "kill" not in call.pending:
+        if (call.returned or call.stopped) and call.populated and "kill" not in call.pending and not agent.squeeze:
             call.pending.add("kill")
-            yield Kill(because=Because("the end of the command is the end of the call"), action_id=state.action_id(), agent_id=agent.id, part=part)
+            because = Because("stopped by the ladder", call.stopped) if call.stopped else Because("the end of the command is the end of the call")
+            yield Kill(because=because, action_id=state.action_id(), agent_id=agent.id, part=part)
         if call.returned and not call.populated and "remove" not in call.pending and f"place {part}" not in agent.pending and "shape" not in call.pending:
             call.pending.add("remove")
             yield Remove(because=Because("the call is over"), action_id=state.action_id(), agent_id=agent.id, part=part)

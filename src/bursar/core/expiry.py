@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from heapq import heappop
 
-from bursar.core import calling, ending, restraining
+from bursar.core import calling, ending, ladder, restraining
 from bursar.core.admission import position_line
 from bursar.core.closing import stop_now, stop_with_notice, withdraw
 from bursar.core.queue import retry_after_s, why_waiting
@@ -48,6 +48,8 @@ def _due(state: State, agent: Agent, what: str, now_s: float) -> Iterator[Action
             yield from ending.status_due(state, agent, now_s)
         case "thaw":
             restraining.thaw_due(state, agent, now_s)
+        case "squeeze":
+            ladder.squeeze_due(state, agent, now_s)
         case "wrapper":
             calling.wrapper_gone(state, agent)
         case "again":

@@ -52,6 +52,25 @@ def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak
     return f"{sentence} Agent {agent_id} goes on."
 
 
+def warning_sentence(spec: Spec, reading: str, above_bytes: int, within_s: float) -> str:
+    """What the people of an agent read before the ladder stops anything of it."""
+    held = f"{spec.agent_id} ({spec.qos}) holds {format_bytes(above_bytes)} above its request"
+    return f"{reading}. {held}: its largest tool call, or the agent itself, is stopped in about {within_s:g} s unless memory is freed"
+
+
+def stopped_sentence(spec: Spec, reading: str, above_bytes: int) -> str:
+    """What the caller of an agent reads that the ladder has stopped."""
+    turn = "best-effort agents go first" if spec.qos is QosClass.BEST_EFFORT else "no best-effort agent was left to take"
+    held = f"it held {format_bytes(above_bytes)} above its request, and {turn}"
+    return f"{spec.agent_id} was stopped by bursar: {reading}; {held}. Run it again when less runs beside it, or with a --request that covers what it needs."
+
+
+def stopped_call_sentence(agent_id: str, number: int, reading: str, size_bytes: int) -> str:
+    """What the caller of a tool call reads that the ladder has stopped."""
+    held = f"{reading}, and it held {format_bytes(size_bytes)} of it"
+    return f"this command (call {number} of {agent_id}) was stopped by bursar: {held}. Agent {agent_id} goes on. Try a smaller input or fewer parallel jobs."
+
+
 def end_of(status: int | None, end: End | None) -> End:
     """How an agent ended, when nobody decided it: by its status."""
     if end is not None:

@@ -5,7 +5,7 @@ children together never pass what the parent was granted.
 """
 
 from bursar.core import ledger
-from bursar.core.enforce import limits_of
+from bursar.core.enforce import want
 from bursar.core.state import Agent, State
 
 KEPT_BACK_BYTES = 4 * 2**20
@@ -57,6 +57,4 @@ def _carve(state: State, child: Agent, *, sign: int) -> None:
     parent = state.live(child.spec.parent)
     if parent is None:
         return
-    parent.wanted = limits_of(parent.spec, state.ledger.lent_limits.get(parent.id, {}))
-    parent.deferred = None
-    state.dirty.add(parent.id)
+    want(state, parent)

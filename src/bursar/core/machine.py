@@ -1,6 +1,6 @@
 """The machine: events in, actions out, and the only way to change the fleet's state.
 
-    reading / request → event → chapter → settle (expire → admit → enforce) → actions → performed → outcome → event
+    reading / request → event → chapter → settle (expire → admit → protect → enforce) → actions → performed → outcome → event
 
 Each event is given to its chapter; then the whole fleet is settled once per batch. A client's mistake comes back as
 a `Refuse`; a broken invariant raises, and the caller rebuilds the state from kernel and journal.
@@ -9,7 +9,7 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import admission, calling, configuring, ending, observing, recovery, resizing, restraining, starting
+from bursar.core import admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
@@ -58,6 +58,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Reconfigured: configuring.reconfigured,
     events.ShutdownAsked: ending.shutdown_asked,
     events.Read: observing.read,
+    events.Looked: pressure.looked,
     events.OutOfMemory: calling.out_of_memory,
     events.Emptied: ending.emptied,
     events.Seen: recovery.seen,
@@ -86,5 +87,6 @@ def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:
         actions.extend(CHAPTERS[type(event)](state, event, now_s))
     actions.extend(expire(state, now_s))
     actions.extend(admission.admit(state, now_s))
+    actions.extend(ladder.protect(state, now_s))
     actions.extend(enforce(state, now_s))
     return actions

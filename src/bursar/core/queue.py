@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from bursar.core import ledger
 from bursar.core.allocation.feasible import delays, lacks
+from bursar.core.pressure import holds
 from bursar.core.state import Agent, State
 from bursar.model.actions import Because
 from bursar.model.agents import QosClass
@@ -41,9 +42,12 @@ def grantable(state: State, now_s: float) -> Iterator[Agent]:
     """Agents to grant now, best first. The caller takes the lease before the next one is asked for."""
     state.waiting.sort(key=lambda name: rank(state, state.agents[name], now_s))
     heads: dict[str | None, Agent] = {}
+    is_held = holds(state) is not None
     for name in tuple(state.waiting):
         agent = state.agents[name]
         parent = agent.spec.parent
+        if is_held and parent is None:
+            continue
         available = ledger.free(state.ledger, parent)
         head = heads.get(parent)
         if not lacks(agent.spec.requests, available) and (head is None or not delays(head.spec.requests, agent.spec.requests, available)):
@@ -58,6 +62,9 @@ def why_waiting(state: State, agent: Agent) -> Because:
     missing = ledger.missing(state.ledger, agent.spec.requests, agent.spec.parent)
     if missing:
         return Because("waits for room", lacking(missing), allocatable_text(state, missing, agent.spec.parent))
+    held = holds(state) if agent.spec.parent is None else None
+    if held is not None:
+        return held
     head = state.waiting[0] if state.waiting else agent.id
     return Because("waits its turn", f"{head} is first and would be delayed")
 

@@ -6,7 +6,7 @@ import msgspec
 
 from bursar.core import ledger
 from bursar.core.access import reach
-from bursar.core.enforce import limits_of
+from bursar.core.enforce import want
 from bursar.core.life import record, tell
 from bursar.core.queue import lacking, note_release
 from bursar.core.request import impossible, mistake_in
@@ -59,8 +59,7 @@ def _held(state: State, agent: Agent, spec: Spec, event: ResizeAsked, now_s: flo
         ledger.change(state.ledger, agent.id, spec.requests, spec.parent)
         note_release(state, now_s)
     agent.spec = spec
-    agent.wanted = limits_of(spec, state.ledger.lent_limits.get(agent.id, {}))
-    agent.deferred = None
+    want(state, agent)
     agent.seen = None if agent.seen is None else msgspec.structs.replace(agent.seen, pids=0)
     because = Because("resized", format_amounts(spec.limits), f"asked by uid {event.peer.uid}")
     tell(agent, str(because), now_s)

@@ -20,7 +20,7 @@ def freeze_asked(state: State, event: FreezeAsked, now_s: float) -> Iterator[Act
         yield Refuse(because=Because("not running"), ticket=event.ticket, code="refused", message=f"freeze {agent.id}: it is {agent.life}; only a running agent can be frozen")
         return
     until_s = None if event.for_s is None else now_s + event.for_s
-    by = RestraintBy.USER if event.for_s is None else RestraintBy.LADDER
+    by = RestraintBy.USER
     because = f"frozen by uid {event.peer.uid}" + (f" for {event.for_s:g} s" if event.for_s is not None else "")
     agent.restraints[by] = Restraint(by=by, because=because, until_s=until_s)
     if until_s is not None:
@@ -42,6 +42,20 @@ def thaw_asked(state: State, event: ThawAsked, now_s: float) -> Iterator[Action]
     tell(agent, because, now_s)
     state.dirty.add(agent.id)
     yield Answer(because=Because(because), ticket=event.ticket, body=restraints_line(agent), done=True)
+
+
+def freeze_by_ladder(state: State, agent: Agent, because: str, until_s: float) -> None:
+    """The ladder's own freeze, always bounded; a user's stands beside it."""
+    agent.restraints[RestraintBy.LADDER] = Restraint(by=RestraintBy.LADDER, because=because, until_s=until_s)
+    state.set_timer(agent, "thaw", until_s)
+    state.dirty.add(agent.id)
+
+
+def thaw_by_ladder(state: State, agent: Agent, line: str, now_s: float) -> None:
+    """The ladder's freeze ends before its bound; a user's stays."""
+    if agent.restraints.pop(RestraintBy.LADDER, None) is not None:
+        tell(agent, line, now_s)
+        state.dirty.add(agent.id)
 
 
 def thaw_due(state: State, agent: Agent, now_s: float) -> None:

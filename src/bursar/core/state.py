@@ -1,7 +1,8 @@
 """This is about what core knows: one `State`, mutable, owned by `machine`.
 
 Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
-calls → `calling`; family → `lending`; readings → `observing`; what is seen in the kernel → outcomes in the chapter that wanted them.
+calls → `calling`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
+what is seen in the kernel → outcomes in the chapter that wanted them.
 """
 
 from collections import OrderedDict, deque
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from bursar.core.terms import Terms
-from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec
+from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec, Squeeze
 from bursar.model.kernel import Capabilities, Limits, Reading
 from bursar.model.policy import Policy
+from bursar.model.pressure import Level, Rung, Vitals
 
 Timer = tuple[float, str, str]
 """(due_s, what, agent)."""
@@ -22,6 +24,8 @@ TIMERS_AN_AGENT = 16
 """… beside so many an agent, which is more than it ever waits for at once."""
 STORY_LINES = 200
 """Of one agent; older lines are in the journal."""
+LADDER_LINES = 100
+"""What `pressure` shows of the ladder's last steps."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class Call:
     shaped: bool = False
     populated: bool = False
     returned: bool = False
+    stopped: str | None = None
+    """Why the ladder took it."""
     status: int | None = None
     answer_to: int | None = None
     kills: int = 0
@@ -85,6 +91,13 @@ class Agent:
     main_pid: int | None = None
     calls: dict[int, Call] = field(default_factory=dict)
     reading: Reading | None = None
+    read_s: float = 0.0
+    """When that was read."""
+    growth: float = 0.0
+    """Bytes a second between the last two readings."""
+    squeeze: Squeeze | None = None
+    verdict: str | None = None
+    """Why the ladder took it, for its caller."""
     oom_score_adj: int = 0
     kills: int = 0
     call_kills: int = 0
@@ -109,6 +122,67 @@ class Agent:
     def id(self) -> str:
         """The agent's name: directory, key and word for people."""
         return self.spec.agent_id
+
+
+@dataclass(slots=True)
+class Gauge:
+    """One resource of one place, and how bad it is."""
+
+    level: Level = Level.NORMAL
+    """What it counts as: left only after a calm time."""
+    now: Level = Level.NORMAL
+    """What the last reading alone says."""
+    since_s: float = 0.0
+    reading: str = "not read yet"
+    threshold: str = ""
+    calm_s: float | None = None
+    """Since when less would do; None while it would not."""
+
+
+@dataclass(slots=True)
+class Pressure:
+    """What the node and all agents together show. Written by `core.pressure` alone."""
+
+    samples: deque[tuple[float, Vitals]] = field(default_factory=lambda: deque(maxlen=64))
+    """(second, vitals) of the last moments, oldest first."""
+    gauges: dict[tuple[str, str], Gauge] = field(default_factory=dict)
+    """By (place, resource): ("agents", "memory"), ("node", "cpu"), …"""
+    full_in_s: float | None = None
+    """Until all agents together have used up their ceiling at the present growth; None: they do not grow."""
+    is_stalled: bool = False
+    """All agents together stall critically for memory, at their ceiling."""
+    is_short: bool = False
+    """Little is left below the ceiling, or soon will be: looked at more often."""
+
+    def level(self, place: str, resource: str) -> Level:
+        """Of one gauge; what was never read is normal."""
+        gauge = self.gauges.get((place, resource))
+        return Level.NORMAL if gauge is None else gauge.level
+
+
+@dataclass(slots=True)
+class Ladder:
+    """How far the response to a critical level has gone. Written by `core.ladder` alone."""
+
+    since_s: float | None = None
+    """When it began to act; None while all is well."""
+    tier: int = 0
+    rung: Rung | None = None
+    """The last one that was taken in this tier."""
+    acted_s: float = 0.0
+    """When that was."""
+    changed_s: float = 0.0
+    """When something was done, or undone, that memory shows: growth is judged by what was read since."""
+    victim: tuple[str, str] | None = None
+    """(agent, part) that was told to go and is not gone yet."""
+    spared: set[str] = field(default_factory=set)
+    """Victims of a dry run, and those that do not die: not chosen again."""
+    used_bytes: int = 0
+    """By all agents together when it last froze somebody."""
+    freezes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By agent: how often it was frozen, and until when it is not frozen again."""
+    is_exhausted: bool = False
+    log: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=LADDER_LINES))
 
 
 @dataclass(slots=True, frozen=True)
@@ -173,6 +247,8 @@ class State:
     release_every_s: float | None = None
     """Smoothed time between two releases of a lease."""
     last_release_s: float | None = None
+    pressure: Pressure = field(default_factory=Pressure)
+    ladder: Ladder = field(default_factory=Ladder)
     lead: int = 0
     """By how much of the ceiling, in thousandths, burstable agents stand lower in the victim order, so that best-effort ones go first."""
     leader: str = ""

@@ -45,6 +45,8 @@ class Shape(Effect, frozen=True, kw_only=True):
     """xattrs of the agent, without the prefix; empty for calls."""
     fresh: bool
     """The cell does not exist yet: nothing in it can make a write block."""
+    only_cpu: bool = False
+    """No write that may have to wait for memory."""
 
 
 class Place(Effect, frozen=True, kw_only=True):
@@ -146,8 +148,20 @@ class Record(Action, frozen=True, kw_only=True):
     end: str = ""
 
 
+class Reclaim(Effect, frozen=True, kw_only=True):
+    """Take file cache back from the agent."""
+
+
+class Warn(Action, frozen=True, kw_only=True):
+    """A sentence for whoever reads the agent's output: its caller, or the log of a detached one."""
+
+    agent_id: str
+    ticket: int | None
+    sentence: str
+
+
 class Watch(Action, frozen=True, kw_only=True):
-    """Read this agent each *period_s* seconds; None: no more."""
+    """Read this agent ("": the node and all agents together) each *period_s* seconds; None: no more."""
 
     agent_id: str
     period_s: float | None

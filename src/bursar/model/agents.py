@@ -67,6 +67,16 @@ class Restraint(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic second at which the guard lifts it; None stands until it is lifted."""
 
 
+class Squeeze(msgspec.Struct, frozen=True, kw_only=True):
+    """How the ladder slows an agent down; it is lifted at its bound, or before."""
+
+    because: str
+    cpu_millicores: int
+    memory_high_bytes: int
+    until_s: float
+    """Monotonic second."""
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was asked for and granted: everything that is fixed about an agent but its life."""
 

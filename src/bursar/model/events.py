@@ -9,6 +9,7 @@ import msgspec
 from bursar.model.agents import Death, Spec
 from bursar.model.kernel import Limits, Reading, SeenAgent
 from bursar.model.policy import Policy
+from bursar.model.pressure import Vitals
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -182,6 +183,16 @@ class Read(Event, frozen=True, kw_only=True):
 
     agent_id: str
     reading: Reading
+
+
+class Looked(Event, frozen=True, kw_only=True):
+    """What the node and all agents together show now."""
+
+    vitals: Vitals
+
+
+class Nearing(Event, frozen=True, kw_only=True):
+    """All agents together have just passed the mark below their ceiling at which the kernel wakes us: look now."""
 
 
 class OutOfMemory(Event, frozen=True, kw_only=True):

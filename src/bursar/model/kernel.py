@@ -45,6 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpu_idle: bool = False
     memory_min_bytes: int = 0
     memory_low_bytes: int = 0
+    memory_high_bytes: int | None = None
+    """Above this the kernel slows the agent down and takes back what it can; None is nowhere. Not on every host."""
     oom_group: bool = False
 
 
@@ -63,6 +65,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool
     largest_bytes: int | None = None
     """Resident size of the largest process: what the kernel's victim choice looks at."""
+    calls: dict[int, int] = {}
+    """Of an agent: the memory of each of its tool calls, in bytes."""
 
 
 class SeenCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ A TOML file is decoded into `Policy` with error paths; unknown keys are refused 
 user's file: it gets one checked message.
 """
 
+from itertools import pairwise
 from typing import Annotated
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Meta
 
 from bursar.errors import BadInput, InvalidPolicy
 from bursar.model.agents import check_name
+from bursar.model.pressure import Rung
 from bursar.model.resources import STOCKS, Resource, parse_amount, parse_amounts, slot
 from bursar.units import shown
 
@@ -111,6 +113,56 @@ class SensePolicy(_Section, frozen=True, kw_only=True):
     """Each calm agent."""
 
 
+class PressurePolicy(_Section, frozen=True, kw_only=True):
+    """From where on memory is moderate, high (no new agent is admitted) and critical (the ladder acts); shares ascend, seconds descend."""
+
+    memory_moderate: Share = 0.75
+    """Of what all agents together may use, file cache left out; of the node: of its memory."""
+    memory_high: Share = 0.85
+    """Here admission is held."""
+    memory_critical: Share = 0.95
+    """Here the ladder acts."""
+    full_in_moderate_s: Seconds = 5.0
+    """The same by growth: so long until all is used."""
+    full_in_high_s: Seconds = 2.0
+    """Bursts of agents last 2 s in the median."""
+    full_in_critical_s: Seconds = 0.5
+    """Twice what a decision and its first effect may take."""
+    stall_moderate: Share = 0.05
+    """Share of the last second in which tasks stalled for cpu or io; for memory: in which all of them did, at the ceiling."""
+    stall_high: Share = 0.25
+    """Of cpu and io it is shown; nobody is held or stopped for them."""
+    stall_critical: Share = 0.5
+    """Half of the time nobody gets on."""
+    calm_s: Seconds = 2.0
+    """A level is left only after so long below it."""
+    calm_margin: Share = 0.03
+    """And only when it is passed by this much."""
+
+
+class LadderPolicy(_Section, frozen=True, kw_only=True):
+    """What is done at critical, mildest first, class by class."""
+
+    rungs: tuple[Rung, ...] = tuple(Rung)
+    """A rung that is left out is never taken."""
+    dry_run: bool = False
+    """Decide and tell, and do nothing."""
+    squeeze_cpu: Amount = "0.1"
+    """What a squeezed best-effort agent may use; others not less than their request."""
+    squeeze_s: Annotated[float, Meta(gt=0.0, le=15.0)] = 15.0
+    """Nobody stays squeezed for longer without a pause."""
+    squeeze_dwell_s: Seconds = 0.3
+    """From squeezing to freezing, unless memory is used up before."""
+    freeze_s: Annotated[float, Meta(gt=0.0, le=5.0)] = 2.0
+    """The bursts of others are over by then (p50 of recorded runs)."""
+    freeze_again_s: Seconds = 10.0
+    """After a freeze at least so long none, doubled with each further one."""
+    tell_s: Seconds = 1.0
+    """From telling to stopping, unless memory is used up before."""
+    stop_grace_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 1.0
+    """From TERM to KILL of an agent that must go, unless memory is used up before."""
+
+
 class OfficerPolicy(_Section, frozen=True, kw_only=True):
     """The socket and who may use it."""
 
@@ -131,6 +183,8 @@ class Policy(_Section, frozen=True, kw_only=True):
     agents: AgentPolicy = AgentPolicy()
     logs: LogPolicy = LogPolicy()
     sense: SensePolicy = SensePolicy()
+    pressure: PressurePolicy = PressurePolicy()
+    ladder: LadderPolicy = LadderPolicy()
 
     def resources(self) -> dict[str, Resource]:
         """Every resource that a request may name here."""
@@ -164,6 +218,8 @@ def _in_words(problem: str, written: object) -> str:
     value = written
     for key in setting.split("."):
         value = value.get(key) if isinstance(value, dict) else None
+    if setting.startswith("ladder.rungs[") and isinstance(written, dict):
+        return f"ladder.rungs names no rung that is known, got {shown(written['ladder']['rungs'])}; rungs are {', '.join(Rung)}"
     wanted = what.partition(", got ")[0].removeprefix("Expected ").replace("`", "").replace("object", "table")
     return f"{setting or 'it'} must be {wanted}" + ("" if value is None else f", got {shown(value)}")
 
@@ -198,5 +254,16 @@ def _check_amounts(policy: Policy) -> None:
     parse_amount(memory, policy.defaults.limit_memory_least, "defaults.limit_memory_least")
     if policy.calls.memory is not None:
         parse_amount(memory, policy.calls.memory, "calls.memory")
+    parse_amount(STOCKS["cpu"], policy.ladder.squeeze_cpu, "ladder.squeeze_cpu")
+    _check_order(policy.pressure)
     if parse_amount(memory, policy.logs.keep, "logs.keep") > parse_amount(memory, policy.logs.most, "logs.most"):
         raise InvalidPolicy(f"configuration: logs.keep must be at most logs.most ({policy.logs.most}), got {policy.logs.keep}")
+
+
+def _check_order(pressure: PressurePolicy) -> None:
+    """Raises InvalidPolicy where moderate, high and critical do not follow each other."""
+    for name, unit, is_rising in (("memory", "", True), ("stall", "", True), ("full_in", "_s", False)):
+        values = [getattr(pressure, f"{name}_{level}{unit}") for level in ("moderate", "high", "critical")]
+        if not all((low < high) == is_rising and low != high for low, high in pairwise(values)):
+            order = "ascend" if is_rising else "descend"
+            raise InvalidPolicy(f"configuration: pressure.{name}_moderate{unit}, _high{unit} and _critical{unit} must {order}, got {', '.join(f'{value:g}' for value in values)}")

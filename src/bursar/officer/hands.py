@@ -53,13 +53,17 @@ class Hands:
         """The one that could not be written yet."""
         self._placer: Lane[Event] = Lane("placer", deliver)
         self._slow: Lane[Event] = Lane("slow", deliver)
+        self._reclaimer: Lane[Event] = Lane("reclaimer", deliver)
 
     # --- in a lane: may wait for the kernel ---------------------------------------------------------------------
 
     def shape(self, action: actions.Shape) -> None:
-        """A fresh cell goes to the placer; a change of limits may wait for reclaim and goes to the slow lane."""
-        lane = self._placer if action.fresh else self._slow
-        lane.submit(partial(_tried, action, action.part, "shape", partial(self._shape, action)))
+        """A fresh cell goes to the placer; a change of limits may wait for reclaim and goes to the slow lane; one of cpu alone is done at once."""
+        deed = partial(_tried, action, action.part, "shape", partial(self._shape, action))
+        if action.only_cpu:
+            self._deliver([deed()])
+        else:
+            (self._placer if action.fresh else self._slow).submit(deed)
 
     def _shape(self, action: actions.Shape) -> Event:
         cell = Cell(action.agent_id, action.part)
@@ -104,6 +108,15 @@ class Hands:
         if not action.part:
             self._outputs.drop_envelope(action.agent_id)
         return events.Removed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, death=death)
+
+    def reclaim(self, action: actions.Reclaim) -> None:
+        """Whatever waits for a disk has a lane of its own: neither limits nor removals wait behind it."""
+        self._reclaimer.submit(partial(_tried, action, "", "reclaim", partial(self._reclaim, action)))
+
+    def _reclaim(self, action: actions.Reclaim) -> Event:
+        taken = self._host.reclaim(action.agent_id)
+        log.info("reclaimed agent=%s bytes=%s", action.agent_id, taken)
+        return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="reclaim")
 
     def set_oom_scores(self, action: actions.SetOomScores) -> None:
         """One write per process of the agent."""
@@ -196,6 +209,13 @@ class Hands:
         """A line for the journal."""
         self._recorder.add(action)
 
+    def warn(self, action: actions.Warn) -> None:
+        """To the caller; where nobody waits, into the log."""
+        if action.ticket is not None:
+            self._tickets.answer(action.ticket, {"event": "warned", "agent": action.agent_id, "sentence": action.sentence}, done=False)
+        else:
+            self._outputs.say(action.agent_id, f"bursar: {action.sentence}\n")
+
     def watch(self, action: actions.Watch) -> None:
         """From now on (or no longer) read this agent."""
         self._sense.watch(action.agent_id, action.period_s)
@@ -241,6 +261,7 @@ class Hands:
         """Finish what the lanes hold."""
         self._placer.close()
         self._slow.close()
+        self._reclaimer.close()
 
 
 def _tried(action: Effect, part: str, verb: str, deed: Callable[[], Event]) -> Event:

@@ -21,6 +21,8 @@ Performed = (
     | actions.Signal
     | actions.SetOomScores
     | actions.Remove
+    | actions.Reclaim
+    | actions.Warn
     | actions.Mark
     | actions.OpenOutput
     | actions.DropOutput
@@ -60,6 +62,10 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.set_oom_scores(action)
         case actions.Remove():
             hands.remove(action)
+        case actions.Reclaim():
+            hands.reclaim(action)
+        case actions.Warn():
+            hands.warn(action)
         case actions.Mark():
             hands.mark(action)
         case actions.OpenOutput():

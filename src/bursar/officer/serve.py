@@ -246,7 +246,7 @@ class Desk:
         named = sorted(agent.spec.requests.keys() | agent.spec.limits.keys())
         recorded = [{"resource": name, "how": "recorded", "files": []} for name in named if name not in ENFORCED]
         cells = {"main": office.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": office.host.pids(call_cell(agent_id, number)) for number in agent.calls}
-        return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": office.sense.pressure}
+        return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": office.sense.vitals.stalls_us if office.sense.vitals else {}}
 
     def _explain(self, agent_id: str) -> dict[str, Any] | None:
         """The journal's lines from before this officer, then what this one remembers."""

@@ -7,7 +7,7 @@ both could hold more than its lease says. The limit is the memory that it has.
 import os
 from contextlib import suppress
 
-from bursar.errors import Busy
+from bursar.errors import Busy, HostError
 from bursar.hosts.linux import files, standing
 from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.mounts import UNIFIED, Mount
@@ -53,6 +53,7 @@ class Cgroup2Host(LinuxHost):
         File("swap", UNIFIED, "memory.swap.max", _bytes, _maximum),
         File("memory_min", UNIFIED, "memory.min", _bytes, _maximum),
         File("memory_low", UNIFIED, "memory.low", _bytes, _maximum),
+        File("memory_high", UNIFIED, "memory.high", _bytes, _maximum),
         File("oom_group", UNIFIED, "memory.oom.group", parse_flag, _flag, of_parts=True),
         File("pids", UNIFIED, "pids.max", _pids, of_parts=True),
         File("idle", UNIFIED, "cpu.idle", parse_flag, _flag),
@@ -148,10 +149,10 @@ class Cgroup2Host(LinuxHost):
 
     def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
         if file.field == "memory" and now.memory != NO_LIMIT and int(value) < now.memory:
-            return self._lower_memory(self._path(cell, file), int(value))
+            return self._lower_memory(self._path(cell, file), int(value), now.memory_high)
         return super()._put(cell, now, file, value)
 
-    def _lower_memory(self, path: str, memory: int) -> bytes | None:
+    def _lower_memory(self, path: str, memory: int, high: int) -> bytes | None:
         """Lower memory.max without a kill: squeeze down to it by memory.high first. Raises Busy when more than that is in use."""
         directory = os.path.dirname(path)
         current = files.read(f"{directory}/memory.current")
@@ -164,7 +165,7 @@ class Cgroup2Host(LinuxHost):
                 raise Busy(f"{directory}: {int(current)} bytes are in use, more than the new limit of {memory}")
             return files.put_and_read(path, str(memory))
         finally:
-            files.put(f"{directory}/memory.high", "max")
+            files.put(f"{directory}/memory.high", _maximum(high))
 
     def _settle(self, cell: Cell, uid: int) -> None:
         """Before a process joins: protection that reaches it, a mark against systemd-oomd, and room for calls of its own."""
@@ -214,6 +215,21 @@ class Cgroup2Host(LinuxHost):
         files.put(f"{directory}/cpu.max", "max")
 
     # --- readings
+
+    CACHE = (b"inactive_file", b"active_file")
+    HITS = (UNIFIED, "memory.events.local", b"max")
+
+    def reclaim(self, agent_id: str) -> int | None:
+        """Drop file cache of the agent, by memory.reclaim (since Linux 5.19); what is in use comes back from there."""
+        with self._watcher.lock:
+            before, stat = self._kept_read(Cell(agent_id), *self.USAGE), self._kept_read(Cell(agent_id), UNIFIED, "memory.stat")
+        if before is None or stat is None:
+            return None
+        cache = sum(value_of(stat, key) or 0 for key in self.CACHE)
+        with suppress(HostError):  # EAGAIN: it found less than that
+            files.put(f"{self._tree.directory(UNIFIED, Cell(agent_id))}/memory.reclaim", str(cache))
+        after = self.usage(agent_id)
+        return None if after is None else int(before) - after
 
     def _kills(self, cell: Cell) -> int | None:
         text = files.read(f"{self._tree.directory(UNIFIED, cell)}/memory.events")

@@ -14,13 +14,14 @@ from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
 from bursar.hosts.linux.kept import KeptFiles, close_each, open_each
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
-from bursar.hosts.linux.read.cgroupfiles import parse_events
+from bursar.hosts.linux.read.cgroupfiles import parse_events, value_of
 from bursar.hosts.linux.read.psi import RESOURCES, read_psi
 from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
 from bursar.model.agents import Death
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall
+from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 from bursar.seams import Notice
 
@@ -46,6 +47,10 @@ class LinuxHost(ABC):
     """Hierarchy and name of the file that says how much memory a cell uses."""
     SWAP: ClassVar[int | None]
     """What the swap file of an agent shall say; None: as much as its memory limit."""
+    CACHE: ClassVar[tuple[bytes, ...]]
+    """The keys of memory.stat that count file cache, also of what is below."""
+    HITS: ClassVar[tuple[str, str, bytes | None]]
+    """Hierarchy, file and key of the counter of times that the ceiling was hit."""
     COUNTS_LATE: ClassVar[bool]
     """The kernel wakes us before it counts its victim."""
 
@@ -60,6 +65,7 @@ class LinuxHost(ABC):
         self._use(self.FILES)
         self._kept = KeptFiles(self._tree.directory)
         self._pressure: dict[str, dict[str, int]] | None = None
+        self._meminfo: int | None = None
         self._came_from: dict[str, str] = {}
 
     # --- what differs between back ends
@@ -87,6 +93,10 @@ class LinuxHost(ABC):
     @abstractmethod
     def _usage(self, cell: Cell) -> tuple[int, int | None, int | None, int | None] | None:
         """(memory, working set, cpu µs, throttled µs); None when the cell is gone."""
+
+    @abstractmethod
+    def reclaim(self, agent_id: str) -> int | None:
+        """Drop file cache of the agent; the bytes that are less charged to it now, None when it is gone."""
 
     def _made(self, cell: Cell) -> None:  # noqa: B027 - v1 needs nothing here
         """Whatever a new cell needs before its limits."""
@@ -261,6 +271,7 @@ class LinuxHost(ABC):
                 populated=state[0],
                 frozen=state[1],
                 largest_bytes=self._largest(cell) if 1 < pids <= _LARGEST_OF else None,
+                calls={} if cell.part else self._memory_of_calls(cell.agent_id),
             )
 
     def pids(self, cell: Cell) -> list[int]:
@@ -312,8 +323,26 @@ class LinuxHost(ABC):
         """Emptied, OutOfMemory, MainGone and CallSeen since the last call."""
         return self._watcher.notices()
 
-    def pressure(self) -> dict[str, dict[str, int]]:
-        """Stall totals in µs of the node and of agents/; a file that this kernel lacks is missing."""
+    def vitals(self) -> Vitals:
+        """Stall totals and memory of the node and of agents/; a file that this kernel lacks is unknown."""
+        hierarchy, name, key = self.HITS
+        with self._watcher.lock:
+            stat, hits = self._kept_read(CEILING, self.USAGE[0], "memory.stat"), self._kept_read(CEILING, hierarchy, name)
+        return Vitals(
+            stalls_us=self._stalls(),
+            agents_bytes=self.usage(""),
+            agents_cache_bytes=None if stat is None else sum(value_of(stat, key) or 0 for key in self.CACHE),
+            ceiling_hits=None if hits is None else value_of(hits, key) if key is not None else int(hits),
+            available_bytes=self._available(),
+        )
+
+    def _available(self) -> int | None:
+        if self._meminfo is None:
+            self._meminfo = files.open_kept("/proc/meminfo")
+        text = None if self._meminfo is None else files.pread(self._meminfo)
+        return None if text is None else capacity.parse_available(text)
+
+    def _stalls(self) -> dict[str, dict[str, int]]:
         if self._pressure is None:
             agents = self._tree.directory(UNIFIED, CEILING)
             self._pressure = {
@@ -327,6 +356,9 @@ class LinuxHost(ABC):
         with self._watcher.lock:
             self._kept.close()
             self._close_pressure()
+            if self._meminfo is not None:
+                os.close(self._meminfo)
+                self._meminfo = None
             self._watcher.close()
 
     # --- inside
@@ -416,6 +448,15 @@ class LinuxHost(ABC):
     def _largest(self, cell: Cell) -> int | None:
         sizes = map(process.resident_bytes, self._tree.v2_processes(cell))
         return max((size for size in sizes if size is not None), default=None)
+
+    def _memory_of_calls(self, agent_id: str) -> dict[int, int]:
+        sizes = {}
+        for part in self._tree.parts(agent_id):
+            call = Cell(agent_id, part)
+            text = None if call.call is None else files.read(f"{self._tree.directory(self.USAGE[0], call)}/{self.USAGE[1]}")
+            if text is not None and call.call is not None:
+                sizes[call.call] = int(text)
+        return sizes
 
     def _kept_read(self, cell: Cell, hierarchy: str, name: str) -> bytes | None:
         """The file's content, through a descriptor that is kept until the cell is gone. Only under the watcher's lock."""

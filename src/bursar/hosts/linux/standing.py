@@ -37,6 +37,7 @@ class Standing(NamedTuple):
     idle: bool = False
     memory_min: int = 0
     memory_low: int = 0
+    memory_high: int = NO_LIMIT
     oom_group: bool = False
 
 
@@ -73,6 +74,7 @@ def wanted(limits: Limits, cell: Cell, fields: frozenset[str], *, swap: int | No
         "idle": limits.cpu_idle,
         "memory_min": limits.memory_min_bytes // PAGE * PAGE,
         "memory_low": limits.memory_low_bytes // PAGE * PAGE,
+        "memory_high": NO_LIMIT if limits.memory_high_bytes is None else limits.memory_high_bytes // PAGE * PAGE,
         "oom_group": limits.oom_group,
     }
     return Standing(**{field: value for field, value in values.items() if field in fields})  # type: ignore[arg-type]
@@ -106,5 +108,6 @@ def limits_of(standing: Standing) -> Limits:
         cpu_idle=standing.idle,
         memory_min_bytes=standing.memory_min,
         memory_low_bytes=standing.memory_low,
+        memory_high_bytes=None if standing.memory_high == NO_LIMIT else standing.memory_high,
         oom_group=standing.oom_group,
     )

@@ -9,6 +9,7 @@ from bursar.hosts.simulated.machine import CEILING, DIES_S, EXIT_BY_KILL, FREEZE
 from bursar.model.agents import Death
 from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall
+from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 from bursar.seams import Notice
 
@@ -18,14 +19,14 @@ PAGE = 4096
 class SimulatedHost:
     """A host on *machine*; a second one on the same machine is an officer that was started again."""
 
-    def __init__(self, machine: Machine | None = None) -> None:
-        """*machine*: a new one, if none is given."""
+    def __init__(self, machine: Machine | None = None, *, can_throttle_memory: bool = False) -> None:
+        """*machine*: a new one, if none is given; *can_throttle_memory*: whether it has a memory.high."""
         self.machine = machine or Machine()
         self.record = {"back_end": "simulated"}
         self.capabilities = Capabilities(
             name="simulated",
             can_protect_from_agents=False,
-            can_throttle_memory=False,
+            can_throttle_memory=can_throttle_memory,
             can_kill_whole_call=True,
             calls_without_officer=True,
             swap=False,
@@ -97,6 +98,7 @@ class SimulatedHost:
             pids=limits.pids,
             cpu_millicores=quota,
             cpu_weight=1 if limits.cpu_idle else min(max(limits.cpu_weight, 1), 10_000),
+            memory_high_bytes=limits.memory_high_bytes if self.capabilities.can_throttle_memory else None,
             cpu_idle=limits.cpu_idle,
             oom_group=limits.oom_group,
         )
@@ -174,6 +176,13 @@ class SimulatedHost:
         """None: there is nothing that a guard could write."""
         return None
 
+    def reclaim(self, agent_id: str) -> int | None:
+        """Drop what the agent's processes cached."""
+        self._maybe_fail("reclaim")
+        if Cell(agent_id) not in self.machine.groups:
+            return None
+        return self.machine.drop_cache(Cell(agent_id))
+
     def usage(self, agent_id: str) -> int | None:
         """Memory of the agent in bytes; None when it is gone."""
         return self.machine.usage(Cell(agent_id)) if Cell(agent_id) in self.machine.groups else None
@@ -188,13 +197,14 @@ class SimulatedHost:
         return Reading(
             memory_bytes=memory,
             memory_peak_bytes=group.peak_bytes,
-            working_set_bytes=memory,
+            working_set_bytes=memory - sum(process.cache_bytes for process in members),
             pids=len(members),
             cpu_usage_us=None if cell.part else group.cpu_us,
             throttled_us=None if cell.part else group.throttled_us,
             oom_kills=sum(self.machine.groups[name].kills for name in self.machine.below(cell)),
             populated=bool(members),
             frozen=self.machine.is_frozen(cell),
+            calls={} if cell.part else {name.call: self.machine.usage(name) for name in self.machine.below(cell) if name.call is not None},
             largest_bytes=max((process.resident_bytes for process in members), default=None) if len(members) > 1 else None,
         )
 
@@ -235,9 +245,17 @@ class SimulatedHost:
         told, self._told = self._told, []
         return told
 
-    def pressure(self) -> dict[str, dict[str, int]]:
-        """Stall totals; node and agents are the same here, as nothing else runs."""
-        return {"node": dict(self.machine.stalls_us), "agents": dict(self.machine.stalls_us)}
+    def vitals(self) -> Vitals:
+        """Stalls are the same for node and agents; what others use shows in what is available."""
+        machine = self.machine
+        used = machine.usage(CEILING)
+        return Vitals(
+            stalls_us={"node": dict(machine.stalls_us), "agents": dict(machine.stalls_us)},
+            agents_bytes=used,
+            agents_cache_bytes=sum(process.cache_bytes for process in machine.members(CEILING)),
+            ceiling_hits=machine.ceiling_hits,
+            available_bytes=max(machine.memory_bytes - machine.outside_bytes - used, 0),
+        )
 
     def close(self) -> None:
         """Stop listening; the machine goes on."""

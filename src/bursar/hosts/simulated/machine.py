@@ -34,6 +34,8 @@ class Demand:
     """Its wait status then."""
     ignores_signals: bool = False
     """Only SIGKILL ends it."""
+    is_cache: bool = False
+    """What it takes is file cache: dropped where a limit is hit, before anybody dies."""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class Process:
     cell: Cell | None = None
     goes: bool = False
     resident_bytes: int = 0
+    cache_bytes: int = 0
+    """Of these, file cache."""
     age_s: float = 0.0
     oom_score_adj: int = 0
     ends_s: float | None = None
@@ -81,6 +85,9 @@ class Machine:
     ended: dict[int, int] = field(default_factory=dict)
     """Wait status of each process that is gone."""
     groups: dict[Cell, Group] = field(default_factory=dict)
+    outside_bytes: int = 0
+    """What others than agents use."""
+    ceiling_hits: int = 0
     kept: set[int] = field(default_factory=set)
     """Processes whose parent is a keeper of ours."""
     stalls_us: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("cpu.some", "memory.some", "memory.full", "io.some"), 0))
@@ -230,10 +237,18 @@ class Machine:
             path = list(self._path(process.cell)) if process.cell is not None else []
             room = {cell: self.groups[cell].limits.memory_bytes - charged.get(cell, 0) for cell in path if cell in self.groups}
             hit = min(room, key=lambda cell: room[cell], default=None)
+            high = self._limits(Cell(process.cell.agent_id)).memory_high_bytes if process.cell is not None else None
+            if high is not None and process.cell is not None:
+                more = max(min(more, high - charged.get(Cell(process.cell.agent_id), 0)), 0)
             if hit is not None and room[hit] < more:
-                more, stalled = max(room[hit], 0), True
-                self._run_out(hit)
+                self.ceiling_hits += hit == CEILING
+                if self.drop_cache(hit) == 0:
+                    more, stalled = max(room[hit], 0), True
+                    self._run_out(hit)
+                else:
+                    more = 0
             process.resident_bytes += more
+            process.cache_bytes += more if demand.is_cache else 0
             for cell in path:
                 charged[cell] = charged.get(cell, 0) + more
         for cell, used in charged.items():
@@ -242,6 +257,15 @@ class Machine:
         if stalled:
             for kind in ("memory.some", "memory.full"):
                 self.stalls_us[kind] += round(step_s * 1e6)
+
+    def drop_cache(self, cell: Cell) -> int:
+        """Take file cache back from everybody below the cell; how much it was."""
+        dropped = 0
+        for process in self.members(cell):
+            dropped += process.cache_bytes
+            process.resident_bytes -= process.cache_bytes
+            process.cache_bytes = 0
+        return dropped
 
     def _run_out(self, hit: Cell) -> None:
         """The kernel's choice below the cell whose limit was hit; nobody else as long as one is dying."""
