@@ -1,12 +1,12 @@
 """Gauges: up at once, down after a calm time; what was not read is no level."""
 
 import pytest
-from tests.core.fleet import GIB, MIB, PLAIN, Fleet
 
 from bursar.core import pressure
 from bursar.model import actions, events
 from bursar.model.policy import PressurePolicy
 from bursar.model.pressure import Level, Vitals
+from tests.core.fleet import GIB, MIB, PLAIN, Fleet
 
 POLICY = PressurePolicy()
 

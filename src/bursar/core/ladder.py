@@ -228,18 +228,16 @@ def _stop_call(state: State, agents: list[Agent], because: Because, now_s: float
 
 def _stop_agent(state: State, agents: list[Agent], because: Because, now_s: float) -> list[Action] | None:
     """The worst agent goes: with a grace where memory lasts that long, at once where not."""
-    agent = worst(state, agents)
+    agent, policy = worst(state, agents), state.policy.ladder
     told = _told(state, agent, Rung.STOP_AGENT, "stopped", because, now_s)
-    if state.policy.ladder.dry_run:
+    if policy.dry_run:
         state.ladder.spared.add(agent.id)
         return [told]
     agent.verdict = stopped_sentence(agent.spec, because.reading, above(agent))
-    state.ladder.changed_s = now_s
-    state.ladder.victim = (agent.id, "")
+    has_time = policy.stop_grace_s > 0 and not _is_full_within(state, 2 * policy.stop_grace_s) and not agent.restraints
+    state.ladder.victim, state.ladder.changed_s = (agent.id, ""), now_s
     _lift(state, agent, "squeeze lifted before a kill", now_s)
-    grace_s = state.policy.ladder.stop_grace_s
-    has_time = grace_s > 0 and not _is_full_within(state, 2 * grace_s) and not agent.restraints
-    stop = stop_with_notice(state, agent, because, grace_s, now_s) if has_time else stop_now(state, agent, End.EVICTED, because, now_s)
+    stop = stop_with_notice(state, agent, because, policy.stop_grace_s, now_s) if has_time else stop_now(state, agent, End.EVICTED, because, now_s)
     actions = [told, *stop]
     agent.end = End.EVICTED
     return actions

@@ -64,7 +64,8 @@ def holds(state: State) -> Because | None:
     for place in ("agents", "node"):
         gauge = state.pressure.gauges.get((place, "memory"))
         if gauge is not None and gauge.level >= Level.HIGH:
-            return Because("admission is held", gauge.reading, gauge.threshold)
+            past = "" if gauge.now >= Level.HIGH else f"; it was {gauge.level}, and is not believed to be over before {state.policy.pressure.calm_s:g} s of calm"
+            return Because("admission is held", gauge.reading + past, gauge.threshold)
     return None
 
 

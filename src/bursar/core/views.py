@@ -4,6 +4,7 @@ from typing import Any
 
 from bursar.core import ledger, queue
 from bursar.core.explain import promise, summary
+from bursar.core.pressure import holds
 from bursar.core.state import Agent, Ended, State
 from bursar.model.agents import Life
 
@@ -22,7 +23,37 @@ def status(state: State) -> dict[str, Any]:
         "agents": lives,
         "queue": [{"agent": name, "because": str(queue.why_waiting(state, state.agents[name]))} for name in state.waiting[:10]],
         "queued": len(state.waiting),
+        "pressure": {f"{place} {resource}": str(gauge.level) for (place, resource), gauge in state.pressure.gauges.items()},
         "refused": state.refusals,
+    }
+
+
+def pressure(state: State, now_s: float) -> dict[str, Any]:
+    """Each gauge with what it read, whether admission is held, and how far the ladder has gone; its last steps as (monotonic second, line)."""
+    ladder, held = state.ladder, holds(state)
+    return {
+        "gauges": [
+            {
+                "place": place,
+                "resource": resource,
+                "level": str(gauge.level),
+                "now": str(gauge.now),
+                "reading": gauge.reading,
+                "threshold": gauge.threshold,
+                "since_s": round(now_s - gauge.since_s, 3),
+            }
+            for (place, resource), gauge in state.pressure.gauges.items()
+        ],
+        "full_in_s": None if state.pressure.full_in_s is None else round(state.pressure.full_in_s, 3),
+        "admission": "open" if held is None else str(held),
+        "ladder": {
+            "acts": ladder.since_s is not None,
+            "dry_run": state.policy.ladder.dry_run,
+            "rungs": [str(rung) for rung in state.policy.ladder.rungs],
+            "rung": None if ladder.rung is None else str(ladder.rung),
+            "victim": None if ladder.victim is None else "/".join(filter(None, ladder.victim)),
+        },
+        "steps": list(ladder.log),
     }
 
 
@@ -47,7 +78,7 @@ def _row(state: State, agent: Agent) -> dict[str, Any]:
         "limits": spec.limits,
         "memory_bytes": reading.memory_bytes if reading else None,
         "pids": reading.pids if reading else None,
-        "restraints": [f"frozen by {one.by}" for one in agent.restraints.values()],
+        "restraints": [f"frozen by {one.by}" for one in agent.restraints.values()] + (["squeezed by ladder"] if agent.squeeze else []),
         "calls": len(agent.calls),
         "kills": agent.kills,
         "position": state.waiting.index(spec.agent_id) if waits and spec.agent_id in state.waiting else None,

@@ -1,6 +1,6 @@
 """This is about people at the socket: a request becomes an event for the machine, or is answered from what is known.
 
-Reads (hello, status, ps, inspect, explain, logs) bypass the machine; everything else is an event with a ticket.
+Reads (hello, status, pressure, ps, inspect, explain, logs) bypass the machine; everything else is an event with a ticket.
 """
 
 import hashlib
@@ -72,6 +72,8 @@ class Desk:
                 self._send_cached(connection, request.id, "status", self._status)
             case verbs.Ps(all=every):
                 self._send_cached(connection, request.id, f"ps {every}", lambda: {"agents": [self._dated(row) for row in views.ps(self._office.state, ended=every)]})
+            case verbs.Pressure():
+                connection.send(_ok(request.id, self._pressure()))
             case verbs.Hello():
                 connection.send(_ok(request.id, self._hello()))
             case verbs.Inspect(agent=agent_id):
@@ -233,6 +235,12 @@ class Desk:
 
     def _status(self) -> dict[str, Any]:
         return views.status(self._office.state) | self._office.condition()
+
+    def _pressure(self) -> dict[str, Any]:
+        now_s = time.monotonic()
+        found = views.pressure(self._office.state, now_s)
+        to_wall_s = time.time() - now_s
+        return found | {"steps": [{"at": clock_text(at_s + to_wall_s), "at_s": at_s, "line": line} for at_s, line in found["steps"]]}
 
     def _inspect(self, agent_id: str) -> dict[str, Any] | None:
         office = self._office

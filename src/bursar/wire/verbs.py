@@ -36,6 +36,10 @@ class Status(Request, frozen=True, kw_only=True):
     """The node in one object."""
 
 
+class Pressure(Request, frozen=True, kw_only=True):
+    """Gauges, and what the ladder did."""
+
+
 class Ps(Request, frozen=True, kw_only=True):
     """One row an agent."""
 
@@ -167,7 +171,28 @@ class Down(Request, frozen=True, kw_only=True):
 
 
 Any_ = (
-    Hello | Status | Ps | Run | Place | Stay | CommandEnded | Call | Returned | Inspect | Explain | Wait_ | Stop | Kill | Freeze | Thaw | Resize | Heartbeat | Logs | Reload | Down
+    Hello
+    | Status
+    | Pressure
+    | Ps
+    | Run
+    | Place
+    | Stay
+    | CommandEnded
+    | Call
+    | Returned
+    | Inspect
+    | Explain
+    | Wait_
+    | Stop
+    | Kill
+    | Freeze
+    | Thaw
+    | Resize
+    | Heartbeat
+    | Logs
+    | Reload
+    | Down
 )
 _decoder: msgspec.json.Decoder[Any_] = msgspec.json.Decoder(Any_)
 
