@@ -15,7 +15,7 @@ from bursar.model import actions, events
 from bursar.model.actions import Action
 from bursar.model.agents import Spec
 from bursar.model.events import Event, Peer
-from bursar.model.kernel import MAIN, Cell, Limits, call_cell
+from bursar.model.kernel import MAIN, Cell, call_cell
 from bursar.model.policy import LadderPolicy, NodePolicy, Policy
 from bursar.model.pressure import Rung
 
@@ -33,8 +33,8 @@ def policy_without(*rungs: Rung, dry_run: bool = False) -> Policy:
 class World:
     """Agents on a machine of numbers, and one story."""
 
-    def __init__(self, policy: Policy, *, can_throttle_memory: bool = False) -> None:
-        self.machine = Machine(memory_bytes=8 * GIB)
+    def __init__(self, policy: Policy, *, can_throttle_memory: bool = False, memory_bytes: int = 8 * GIB) -> None:
+        self.machine = Machine(memory_bytes=memory_bytes)
         self.host = SimulatedHost(self.machine, can_throttle_memory=can_throttle_memory)
         self.state = machine.new_state(policy, self.host.capabilities, self.host.capacity(), runtime="/run/test", socket="/run/test/s")
         self.host.prepare(ceiling_of(self.state.ledger))
@@ -51,7 +51,7 @@ class World:
 
     def start(self, name: str, demand: Demand, **spec: Any) -> None:
         """An agent whose process wants this from now on."""
-        limits = {"memory": CEILING_BYTES, "pids": 100} | spec.pop("limits", {})
+        limits = {"memory": self.state.ledger.allocatable["memory"], "pids": 100} | spec.pop("limits", {})
         self._tickets += 2
         self.do(events.Asked(ticket=self._tickets, peer=Peer(1000), spec=Spec(agent_id=name, owner_uid=1000, key=name, limits=limits, **spec)))
         pid = self.pids[name] = self.machine.start(demand, 1000)
@@ -159,6 +159,3 @@ class World:
             case actions.Reclaim():
                 self.host.reclaim(name)
         return events.Done(action_id=number, agent_id=name, verb=type(action).__name__.lower())
-
-
-NOTHING = Limits(memory_bytes=1, pids=1)

@@ -34,6 +34,7 @@ BRANCHES = {
     "Mark": "tests/officer/test_restart.py::test_a_users_freeze_is_known_to_the_next_officer",
     "OpenOutput": "tests/officer/test_control.py::test_output_of_a_detached_command_can_be_read_after_its_end",
     "Place": "tests/officer/test_run.py::test_the_command_lives_in_its_own_cell_in_every_hierarchy",
+    "Reclaim": "tests/officer/test_ladder.py::test_a_squeezed_agent_loses_its_file_cache",
     "Record": "tests/officer/test_restart.py::test_who_waits_is_in_the_journal",
     "Refuse": "tests/officer/test_bad_input.py::test_a_command_that_cannot_be_is_told_in_one_line[above the node]",
     "Remove": "tests/officer/test_run.py::test_after_the_end_no_cell_is_left",
@@ -42,6 +43,7 @@ BRANCHES = {
     "Shutdown": "tests/officer/test_restart.py::test_down_stop_agents_leaves_nothing",
     "Signal": "tests/officer/test_control.py::test_stop_gives_notice_before_it_kills",
     "Thaw": "tests/officer/test_control.py::test_a_frozen_agent_stands_still_until_it_is_thawed",
+    "Warn": "tests/officer/test_ladder.py::test_a_slow_leak_is_told_and_stopped_and_its_neighbour_lives",
     "Watch": "tests/officer/test_control.py::test_a_limit_below_usage_waits_until_it_can_be_kept",
 }
 """For each branch of `perform` the smallest test that cannot pass without it."""

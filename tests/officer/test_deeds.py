@@ -13,6 +13,7 @@ from bursar.model import actions, events
 from bursar.model.actions import Because
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy, SensePolicy
+from bursar.model.pressure import Vitals
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
 from bursar.officer.lanes import Lane
@@ -124,7 +125,7 @@ def test_a_reading_that_breaks_is_not_the_last_one():
     class Host(SimulatedHost):
         looks = 0
 
-        def pressure(self) -> dict[str, dict[str, int]]:
+        def vitals(self) -> Vitals:
             self.looks += 1
             raise HostError("reading /proc/pressure/memory: Input/output error")
 

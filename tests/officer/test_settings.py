@@ -8,16 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from bursar.core.pressure import level_of_memory, level_of_stall
 from bursar.errors import InvalidPolicy
+from bursar.hosts.simulated.machine import Demand
 from bursar.model import actions, events
 from bursar.model.agents import QosClass
 from bursar.model.kernel import SeenAgent
 from bursar.model.policy import Policy
+from bursar.model.pressure import Rung, Vitals
 from bursar.officer.office import group_ids
 from bursar.officer.outputs import Outputs
 from bursar.officer.serve import Desk
 from bursar.wire import verbs
-from tests.core.fleet import ALICE, GIB, Fleet
+from tests.core.fleet import ALICE, GIB, MIB, Fleet
+from tests.ladder.virtual import World
 
 FULL = {"qos": QosClass.GUARANTEED, "requests": {"cpu": 100, "memory": 7 * GIB}}
 HALF = {"qos": QosClass.GUARANTEED, "requests": {"cpu": 100, "memory": 4 * GIB}}
@@ -115,6 +119,55 @@ def periods(policy: Policy, _: Path) -> Any:
     return [watch.period_s for watch in fleet.of(actions.Watch)], policy.sense.node_s
 
 
+def levels(policy: Policy, _: Path) -> Any:
+    """What counts as which level, by share, by time to full and by stall."""
+    shares = [share / 100 for share in range(100)]
+    by_memory = [str(level_of_memory(policy.pressure, share, None)[0]) for share in shares]
+    by_growth = [str(level_of_memory(policy.pressure, 0.0, tenths / 10)[0]) for tenths in range(700)]
+    return by_memory, by_growth, [str(level_of_stall(policy.pressure, share)[0]) for share in shares]
+
+
+def calming(policy: Policy, _: Path) -> Any:
+    """How a level is left: look by look, after a time at high."""
+    fleet = Fleet(policy)
+    ceiling, told = fleet.state.ledger.allocatable["memory"], []
+    for share in [88] * 10 + [80] * 60 + [50] * 60:
+        fleet.now_s += 0.1
+        fleet.do(events.Looked(vitals=Vitals(stalls_us={}, agents_bytes=ceiling * share // 100, agents_cache_bytes=0)))
+        told.append(str(fleet.state.pressure.level("agents", "memory")))
+    return told
+
+
+def a_leak(policy: Policy, _: Path) -> Any:
+    """What the ladder does about a stubborn leak, step by step, and what the kernel is told."""
+    world = World(policy, memory_bytes=2 * GIB)
+    world.start("leak", Demand(memory_bytes=10 * GIB, growth_bytes_per_s=60 * MIB, ignores_signals=True), qos=QosClass.BEST_EFFORT)
+    quotas = set()
+    for _ in range(40):
+        world.run(1)
+        quotas.add(world.state.agents["leak"].wanted.cpu_millicores if "leak" in world.state.agents else None)
+    return world.story, quotas, world.machine.ended, [agent.ended_s for agent in world.state.ended.values()]
+
+
+def a_frozen_leak(policy: Policy, _: Path) -> Any:
+    """What becomes of a leak that is only ever frozen."""
+    world = World(msgspec.structs.replace(policy, ladder=msgspec.structs.replace(policy.ladder, rungs=(Rung.FREEZE,))), memory_bytes=2 * GIB)
+    world.start("leak", Demand(memory_bytes=10 * GIB, growth_bytes_per_s=20 * MIB), qos=QosClass.BEST_EFFORT)
+    world.run(130)
+    return world.story
+
+
+def a_held_leak(policy: Policy, _: Path) -> Any:
+    """The same where the kernel can hold it back: how long it is squeezed, and when it is frozen again."""
+    ladder = msgspec.structs.replace(policy.ladder, rungs=tuple(rung for rung in policy.ladder.rungs if not rung.startswith("stop")))
+    world = World(msgspec.structs.replace(policy, ladder=ladder), can_throttle_memory=True, memory_bytes=2 * GIB)
+    world.start("leak", Demand(memory_bytes=int(1.34 * GIB), growth_bytes_per_s=60 * MIB), qos=QosClass.BEST_EFFORT)
+    world.run(60)
+    world.machine.processes[world.pids["leak"]].demand = Demand(memory_bytes=10 * GIB, growth_bytes_per_s=5 * MIB)
+    world.run(40)
+    return world.story, list(world.state.agents["leak"].story) if "leak" in world.state.agents else []
+
+
 SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "officer.group": ("nobody-has-this-group", groups),
     "officer.admin_group": ("nobody-has-this-group", groups),
@@ -144,6 +197,26 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "logs.keep": ("1MiB", outputs),
     "sense.node_s": (1.0, periods),
     "sense.agent_s": (3.0, periods),
+    "pressure.memory_moderate": (0.5, levels),
+    "pressure.memory_high": (0.8, levels),
+    "pressure.memory_critical": (0.9, levels),
+    "pressure.full_in_moderate_s": (60.0, levels),
+    "pressure.full_in_high_s": (4.0, levels),
+    "pressure.full_in_critical_s": (1.0, levels),
+    "pressure.stall_moderate": (0.2, levels),
+    "pressure.stall_high": (0.4, levels),
+    "pressure.stall_critical": (0.7, levels),
+    "pressure.calm_s": (0.5, calming),
+    "pressure.calm_margin": (0.2, calming),
+    "ladder.rungs": ((Rung.FREEZE,), a_leak),
+    "ladder.dry_run": (True, a_leak),
+    "ladder.squeeze_cpu": ("0.3", a_leak),
+    "ladder.squeeze_s": (3.0, a_held_leak),
+    "ladder.squeeze_dwell_s": (0.6, a_leak),
+    "ladder.freeze_s": (4.0, a_leak),
+    "ladder.freeze_again_s": (0.5, a_frozen_leak),
+    "ladder.tell_s": (0.2, a_leak),
+    "ladder.stop_grace_s": (0.2, a_leak),
 }
 
 

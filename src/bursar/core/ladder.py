@@ -105,20 +105,26 @@ def _climb(state: State, gauge: Gauge, now_s: float) -> Iterator[Action]:
             continue
         if tier > ladder.tier:
             ladder.tier, ladder.rung = tier, None
-        more = _freeze(state, agents, because, now_s) if ladder.rung is Rung.FREEZE else None  # whoever grows beside those that are frozen
+        is_open = ladder.rung is Rung.FREEZE and now_s < ladder.acted_s + state.policy.ladder.freeze_s
+        more = _freeze(state, agents, because, now_s) if is_open else None  # whoever grows beside those that are frozen
         if more is not None or not _is_due(state, now_s):
             yield from more or ()
             return
         for rung in _next(state, ladder.rung):
             if rung in (Rung.STOP_CALL, Rung.STOP_AGENT) and not _may_stop(state):
-                return
+                break
             actions = STEPS[rung](state, agents, because, now_s)
             if actions is not None:
                 ladder.rung, ladder.acted_s = rung, now_s
                 yield from actions
                 if rung is not Rung.TELL or not _is_full_within(state, STOP_WITHIN_S):  # words need time that there may not be
                     return
-    if not ladder.is_exhausted and ladder.victim is None and not _anybody_frozen(state):
+        again = _freeze(state, agents, because, now_s) if Rung.FREEZE in state.policy.ladder.rungs else None
+        if again is not None:
+            ladder.rung, ladder.acted_s = Rung.FREEZE, now_s
+            yield from again
+            return
+    if not ladder.is_exhausted and ladder.victim is None and not any(tiers(state)):
         ladder.is_exhausted = True
         _log(state, f"{gauge.reading}: whoever is left is within its request, so nobody is touched; admission is held", now_s)
 
@@ -176,9 +182,10 @@ def _squeeze(state: State, agents: list[Agent], because: Because, now_s: float) 
 def _freeze(state: State, agents: list[Agent], because: Because, now_s: float) -> list[Action] | None:
     """Whoever grows stands still for a moment, in which the bursts of others may end."""
     ladder, policy = state.ladder, state.policy.ladder
-    until_s = (ladder.acted_s if ladder.rung is Rung.FREEZE else now_s) + policy.freeze_s
+    is_open = ladder.rung is Rung.FREEZE and now_s < ladder.acted_s + policy.freeze_s
+    until_s = (ladder.acted_s if is_open else now_s) + policy.freeze_s
     growing = [agent for agent in agents if not agent.restraints and _grows(agent, now_s) and ladder.freezes.get(agent.id, (0, 0.0))[1] <= now_s]
-    if not growing or until_s <= now_s:
+    if not growing:
         return None
     actions = []
     ladder.used_bytes, ladder.changed_s = used_bytes(state.pressure.samples[-1][1]) or 0, now_s
