@@ -26,6 +26,7 @@ MOST_S = 90
 AT_ONCE = 2
 
 BRANCHES = {
+    "Announce": "tests/officer/test_stream.py::test_a_life_is_told_to_whoever_listens",
     "Answer": "tests/officer/test_run.py::test_an_exit_code_comes_back_as_it_was[0]",
     "Apply": "tests/officer/test_control.py::test_reload_changes_the_ceiling_of_all_agents",
     "DropOutput": "tests/officer/test_control.py::test_files_of_forgotten_agents_are_dropped",

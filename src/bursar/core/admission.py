@@ -12,7 +12,7 @@ from bursar.core.pressure import holds, period_s
 from bursar.core.request import complete, impossible, mistake_in
 from bursar.core.state import Agent, State
 from bursar.core.victims import score_of
-from bursar.model.actions import Action, Answer, Because, OpenOutput, Refuse, Watch
+from bursar.model.actions import Action, Announce, Answer, Because, OpenOutput, Refuse, Topic, Watch
 from bursar.model.agents import Life, Spec
 from bursar.model.events import Asked
 from bursar.model.resources import STOCKS
@@ -51,6 +51,7 @@ def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
     state.tickets[event.ticket] = ("run", agent.id)
     lending.join(state, agent)
     queue.join(state, agent)
+    yield Announce(because=Because("asked"), topic=Topic.AGENT_ADDED, body=added_line(agent.spec))
 
 
 def admit(state: State, now_s: float) -> Iterator[Action]:
@@ -161,12 +162,27 @@ def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     yield from step(state, agent, Life.STARTING, because, now_s)
     agent.wanted = limits_of(spec, {})
     agent.oom_score_adj = score_of(state, agent)
+    yield Announce(because=because, topic=Topic.RESOURCE_ALLOCATED, body={"agent": agent.id, "requests": spec.requests, "limits": spec.limits, "because": str(because)})
     state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
     yield Watch(because=because, agent_id=agent.id, period_s=period_s(state))
     if spec.detached:
         yield OpenOutput(because=because, agent_id=agent.id, uid=spec.owner_uid)
     if agent.ticket is not None:
         yield Answer(because=because, ticket=agent.ticket, body=grant_line(state, agent), done=False, after_record=True)
+
+
+def added_line(spec: Spec) -> dict[str, object]:
+    """What others are told of a request that was taken: what it is and what it asks for."""
+    return {
+        "agent": spec.agent_id,
+        "type": spec.type,
+        "qos": str(spec.qos),
+        "priority": spec.priority,
+        "owner": spec.owner_uid,
+        "parent": spec.parent,
+        "requests": spec.requests,
+        "limits": spec.limits,
+    }
 
 
 def grant_line(state: State, agent: Agent) -> dict[str, object]:

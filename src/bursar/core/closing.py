@@ -6,7 +6,7 @@ from bursar.core import ledger, lending, queue
 from bursar.core.explain import agent_sentence, describe, end_of
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Ended, State
-from bursar.model.actions import Action, Answer, Because, DropOutput, Mark, Refuse, Shutdown, Signal, Watch
+from bursar.model.actions import Action, Announce, Answer, Because, DropOutput, Mark, Refuse, Shutdown, Signal, Topic, Watch
 from bursar.model.agents import End, Life
 
 SIGTERM = 15
@@ -90,10 +90,14 @@ def finish(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     yield from _forget(state, agent, Because(str(agent.end), describe(agent.status)), now_s)
 
 
-def release(state: State, agent: Agent, now_s: float) -> None:
+def release(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
     """Give the lease back, once."""
+    if agent.id not in state.ledger.held:
+        return
     if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
         queue.note_release(state, now_s)
+    body = {"agent": agent.id, "requests": agent.spec.requests, "limits": agent.spec.limits, "because": str(because)}
+    yield Announce(because=because, topic=Topic.RESOURCE_DEALLOCATED, body=body)
 
 
 def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
@@ -108,7 +112,8 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     del state.agents[agent.id]
     state.dirty.discard(agent.id)
     yield from _remember(state, agent.id, ended)
-    release(state, agent, now_s)
+    yield from release(state, agent, because, now_s)
+    yield Announce(because=because, topic=Topic.AGENT_REMOVED, body=ended_line(ended))
     if agent.wanted is not None and agent.spec.parent is not None:
         lending.take_back(state, agent)
     lending.part(state, agent)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bursar.core.ledger import open_ledger
 from bursar.core.state import Ledger, State
 from bursar.core.terms import terms_of
-from bursar.model.actions import Action, Answer, Apply, Because, Refuse
+from bursar.model.actions import Action, Announce, Answer, Apply, Because, Refuse, Topic
 from bursar.model.events import Reconfigured
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy
@@ -25,7 +25,9 @@ def reconfigured(state: State, event: Reconfigured, now_s: float) -> Iterator[Ac
     state.policy, state.terms = event.policy, terms_of(event.policy, books.allocatable)
     state.unsettled_queue = True
     yield Apply(because=Because("reloaded"), policy=event.policy, ceiling=ceiling_of(books))
-    yield Answer(because=Because("reloaded"), ticket=event.ticket, body={"changed": changed, "allocatable": books.allocatable}, done=True)
+    body = {"changed": changed, "allocatable": books.allocatable}
+    yield Announce(because=Because("reloaded"), topic=Topic.CONFIG_UPDATED, body=body)
+    yield Answer(because=Because("reloaded"), ticket=event.ticket, body=body, done=True)
 
 
 def changes(old: Policy, new: Policy) -> list[str]:

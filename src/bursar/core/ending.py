@@ -133,7 +133,7 @@ def emptied(state: State, event: Emptied, now_s: float) -> Iterator[Action]:
             state.set_timer(agent, "status", now_s + STATUS_S)
         yield from over(state, agent, Because("no process is left"), now_s)
     if agent.life is Life.STOPPING and "place main" not in agent.pending and agent.spec.parent is None and not state.children(agent.id):
-        release(state, agent, now_s)  # nobody is left to use it; what the kernel still has to take away may wait for a disk
+        yield from release(state, agent, Because("no process is left"), now_s)  # nobody is left to use it; what the kernel still has to take away may wait for a disk
 
 
 def killed(state: State, event: Killed, now_s: float) -> Iterator[Action]:

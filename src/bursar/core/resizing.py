@@ -11,7 +11,7 @@ from bursar.core.life import record, tell
 from bursar.core.queue import lacking, note_release
 from bursar.core.request import impossible, mistake_in
 from bursar.core.state import Agent, State
-from bursar.model.actions import Action, Answer, Because, Refuse
+from bursar.model.actions import Action, Announce, Answer, Because, Refuse, Topic
 from bursar.model.agents import Life, Spec
 from bursar.model.events import Heartbeat, ResizeAsked
 from bursar.model.resources import format_amounts
@@ -66,6 +66,7 @@ def _held(state: State, agent: Agent, spec: Spec, event: ResizeAsked, now_s: flo
     agent.resizers.append(event.ticket)
     state.tickets[event.ticket] = ("resize", agent.id)
     state.dirty.add(agent.id)
+    yield Announce(because=because, topic=Topic.RESOURCE_ALLOCATED, body={"agent": agent.id, "requests": spec.requests, "limits": spec.limits, "because": str(because)})
     yield record(agent, because, with_spec=True)
 
 

@@ -3,12 +3,24 @@
 Every action says why. Those that have an outcome carry an id; the outcome event repeats it.
 """
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy
+
+
+class Topic(StrEnum):
+    """What a listener can be told of."""
+
+    AGENT_ADDED = "agent-added"
+    AGENT_REMOVED = "agent-removed"
+    RESOURCE_ALLOCATED = "resource-allocated"
+    RESOURCE_DEALLOCATED = "resource-deallocated"
+    PRESSURE_CHANGED = "pressure-changed"
+    CONFIG_UPDATED = "config-updated"
 
 
 class Because(msgspec.Struct, frozen=True):
@@ -136,6 +148,13 @@ class Refuse(Action, frozen=True, kw_only=True):
     shortage: dict[str, int] = {}
     position: int | None = None
     retry_after_s: float | None = None
+
+
+class Announce(Action, frozen=True, kw_only=True):
+    """Something happened that others may want to know; nobody listening: nothing happens."""
+
+    topic: Topic
+    body: dict[str, Any]
 
 
 class Record(Action, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from bursar.officer.lanes import Lane
 from bursar.officer.outputs import Outputs
 from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
+from bursar.officer.stream import Stream
 from bursar.officer.tickets import Tickets
 from bursar.seams import Host
 
@@ -40,12 +41,14 @@ class Hands:
         guard: Guard,
         tickets: Tickets,
         sense: Sense,
+        stream: Stream,
         obey: Callable[[Policy], None],
         leave: Callable[[], None],
     ) -> None:
         self._host = host
         self._deliver = deliver
         self._recorder, self._outputs, self._guard, self._tickets, self._sense = recorder, outputs, guard, tickets, sense
+        self._stream = stream
         self._obey, self._leave = obey, leave
         self.ceiling = "ok"
         """Whether the ceiling of all agents is what the policy says."""
@@ -204,6 +207,10 @@ class Hands:
     def refuse(self, action: actions.Refuse) -> None:
         """An honest no."""
         self._tickets.refuse(action)
+
+    def announce(self, action: actions.Announce) -> None:
+        """To whoever listens; nobody is waited for."""
+        self._stream.tell(action.topic, action.body)
 
     def record(self, action: actions.Record) -> None:
         """A line for the journal."""

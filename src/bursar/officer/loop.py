@@ -31,6 +31,7 @@ from bursar.officer.perform import perform_all
 from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
 from bursar.officer.serve import Desk
+from bursar.officer.stream import Stream
 from bursar.officer.tickets import Tickets, error_line
 from bursar.seams import Host, Journal
 from bursar.wire.server import LineServer, open_to
@@ -77,9 +78,20 @@ class Officer:
     def _open(self) -> Office:
         """Lanes, files, guard: everything that needs the running loop."""
         policy, host = self._policy, self._host
-        tickets, recorder, outputs, guard = Tickets(), Recorder(self._journal), Outputs(self._runtime, policy), Guard()
+        tickets, recorder, outputs, guard, stream = Tickets(), Recorder(self._journal), Outputs(self._runtime, policy), Guard(), Stream()
         sense = Sense(host, self.deliver, policy=policy.sense, ceiling=ceiling_of(self._first.ledger), each_round=self._each_round)
-        hands = Hands(host=host, deliver=self.deliver, recorder=recorder, outputs=outputs, guard=guard, tickets=tickets, sense=sense, obey=self._obey, leave=self.leave)
+        hands = Hands(
+            host=host,
+            deliver=self.deliver,
+            recorder=recorder,
+            outputs=outputs,
+            guard=guard,
+            tickets=tickets,
+            sense=sense,
+            stream=stream,
+            obey=self._obey,
+            leave=self.leave,
+        )
         return Office(
             host=host,
             journal=self._journal,
@@ -92,6 +104,7 @@ class Officer:
             outputs=outputs,
             guard=guard,
             sense=sense,
+            stream=stream,
             hands=hands,
             admin_gid=self._groups[1],
         )
@@ -152,6 +165,7 @@ class Officer:
             self._inbox.clear()
             self._office.state = self._new_state(self._office.policy)
             self._office.tickets.hang_up()
+            self._office.stream.hang_up()
             self._inbox.append(self._seen())
         except BursarError as problem:
             log.error("leaving reason=%s", problem)

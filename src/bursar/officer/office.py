@@ -16,6 +16,7 @@ from bursar.officer.hands import Hands
 from bursar.officer.outputs import Outputs
 from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
+from bursar.officer.stream import Stream
 from bursar.officer.tickets import Tickets
 from bursar.seams import Host, Journal
 
@@ -37,6 +38,7 @@ class Office:
     outputs: Outputs
     guard: Guard
     sense: Sense
+    stream: Stream
     hands: Hands
     version: int = 0
     """Grows with each change of state: what was answered before it may be stale."""

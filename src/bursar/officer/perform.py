@@ -26,6 +26,7 @@ Performed = (
     | actions.Mark
     | actions.OpenOutput
     | actions.DropOutput
+    | actions.Announce
     | actions.Answer
     | actions.Refuse
     | actions.Record
@@ -44,6 +45,8 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.refuse(action)
         case actions.Record():
             hands.record(action)
+        case actions.Announce():
+            hands.announce(action)
         case actions.Watch():
             hands.watch(action)
         case actions.Shape():

@@ -1,6 +1,6 @@
 """This is about people at the socket: a request becomes an event for the machine, or is answered from what is known.
 
-Reads (hello, status, pressure, ps, inspect, explain, logs) bypass the machine; everything else is an event with a ticket.
+Reads (hello, status, pressure, ps, inspect, explain, logs, subscribe) bypass the machine; everything else is an event with a ticket.
 """
 
 import hashlib
@@ -13,8 +13,9 @@ import msgspec
 
 import bursar
 from bursar.core import views
-from bursar.errors import BadInput, BursarError, InvalidMessage, NotAllowed
+from bursar.errors import BadInput, BursarError, InvalidMessage, NotAllowed, Refused
 from bursar.model import events
+from bursar.model.actions import Topic
 from bursar.model.agents import Spec, check_name
 from bursar.model.events import Event, Peer
 from bursar.model.kernel import MAIN, Cell, call_cell
@@ -60,6 +61,7 @@ class Desk:
 
     def on_closed(self, connection: Connection) -> None:
         """Whoever waited on this connection waits no more."""
+        self._office.stream.leave(connection)
         closed = self._office.tickets.closed(connection)
         if closed:
             self._deliver([events.TicketClosed(ticket=ticket) for ticket in closed])
@@ -82,6 +84,8 @@ class Desk:
                 connection.send(self._known(request.id, agent_id, self._explain(agent_id)))
             case verbs.Logs(agent=agent_id):
                 connection.send(self._known(request.id, agent_id, self._logs(agent_id)))
+            case verbs.Subscribe(topics=topics):
+                self._office.stream.join(connection, request.id, tuple(Topic) if topics is None else tuple(topics))
             case _:
                 self._change(connection, request, batch)
 
@@ -296,6 +300,8 @@ def code_of(problem: Exception) -> str:
             return "denied"
         case BadInput():
             return "bad-input"
+        case Refused():
+            return "refused"
         case _:
             return "failed"
 

@@ -42,6 +42,8 @@ class Connection(asyncio.Protocol):
         """agent_id was looked up."""
         self.tickets: dict[int, int] = {}
         """ticket → the client's own number for the request."""
+        self.when_read: Callable[[], None] | None = None
+        """Called when a client that was behind has read what it was sent; whoever sets it waits for something, as a ticket does."""
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,6 +114,15 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
             transport.abort()
 
+    def unread_bytes(self) -> int:
+        """What was sent and is not read yet."""
+        return self._unsent_bytes + (self.transport.get_write_buffer_size() if self.transport is not None else 0)
+
+    def resume_writing(self) -> None:
+        """asyncio's word that the client reads again."""
+        if self.when_read is not None:
+            self.when_read()
+
     def close(self) -> None:
         """Hang up once everything that was sent has left."""
         self._flush()
@@ -157,7 +168,7 @@ class LineServer:
         """Whether one connection more may stay, if need be instead of the oldest that waits for nothing: who opens thousands locks nobody out."""
         if len(self.connections) < self.most:
             return True
-        idle = next((one for one in self.connections if not one.tickets), None)
+        idle = next((one for one in self.connections if not one.tickets and one.when_read is None), None)
         if idle is None:
             return False
         del self.connections[idle]

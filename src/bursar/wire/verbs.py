@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from bursar.errors import InvalidMessage
+from bursar.model.actions import Topic
 from bursar.model.agents import QosClass, Sharing
 
 VERSION = 1
@@ -158,6 +159,12 @@ class Logs(OfAgent, frozen=True, kw_only=True):
     """Where its output is."""
 
 
+class Subscribe(Request, frozen=True, kw_only=True):
+    """Tell me what happens, from now on."""
+
+    topics: Annotated[list[Topic], Meta(min_length=1)] | None = None
+
+
 class Reload(Request, frozen=True, kw_only=True):
     """A whole new policy."""
 
@@ -170,30 +177,8 @@ class Down(Request, frozen=True, kw_only=True):
     stop_agents: bool = False
 
 
-Any_ = (
-    Hello
-    | Status
-    | Pressure
-    | Ps
-    | Run
-    | Place
-    | Stay
-    | CommandEnded
-    | Call
-    | Returned
-    | Inspect
-    | Explain
-    | Wait_
-    | Stop
-    | Kill
-    | Freeze
-    | Thaw
-    | Resize
-    | Heartbeat
-    | Logs
-    | Reload
-    | Down
-)
+OfOne = Inspect | Explain | Wait_ | Stop | Kill | Freeze | Thaw | Resize | Heartbeat | Logs
+Any_ = Hello | Status | Pressure | Ps | Run | Place | Stay | CommandEnded | Call | Returned | OfOne | Subscribe | Reload | Down
 _decoder: msgspec.json.Decoder[Any_] = msgspec.json.Decoder(Any_)
 
 
@@ -206,7 +191,7 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"qos": tuple(QosClass), "sharing": tuple(Sharing), "mode": ("foreground", "detached", "exec")}
+CHOICES: dict[str, tuple[str, ...]] = {"qos": tuple(QosClass), "sharing": tuple(Sharing), "mode": ("foreground", "detached", "exec"), "topics": tuple(Topic)}
 
 
 class WrongVersion(InvalidMessage):
