@@ -55,6 +55,16 @@ def test_a_level_rises_at_once_and_falls_after_a_calm_time():
     assert fleet.state.pressure.level("agents", "memory") is Level.NORMAL
 
 
+def test_a_change_of_level_is_announced_once():
+    """To whoever listens: what, how bad, and why."""
+    fleet = Fleet()
+    look(fleet, *[7 * GIB] * 5)
+    (told,) = fleet.of(actions.Announce)
+    assert told.topic == "pressure-changed"
+    assert (told.body["place"], told.body["resource"], told.body["level"]) == ("agents", "memory", "high")
+    assert "88%" in told.body["because"]
+
+
 def test_file_cache_is_no_use_of_memory():
     """The kernel takes it back by itself: a flood of it must harm nobody."""
     fleet = Fleet()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bursar.core.state import Gauge, Pressure, State
-from bursar.model.actions import Action, Because, Watch
+from bursar.model.actions import Action, Announce, Because, Topic, Watch
 from bursar.model.agents import Life
 from bursar.model.events import Looked
 from bursar.model.policy import PressurePolicy
@@ -49,11 +49,11 @@ def looked(state: State, event: Looked, now_s: float) -> Iterator[Action]:
     held = holds(state) is not None
     used, ceiling = used_bytes(event.vitals), state.ledger.allocatable["memory"]
     pressure.full_in_s = full_in_s(state)
-    _judge(state, "agents", "memory", _agents_memory(state, event.vitals), now_s)
-    _judge(state, "node", "memory", _node_memory(state, event.vitals), now_s)
+    yield from _judge(state, "agents", "memory", _agents_memory(state, event.vitals), now_s)
+    yield from _judge(state, "node", "memory", _node_memory(state, event.vitals), now_s)
     for place in ("agents", "node"):
         for resource in ("cpu", "io"):
-            _judge(state, place, resource, _stalls(state, place, resource), now_s)
+            yield from _judge(state, place, resource, _stalls(state, place, resource), now_s)
     if held != (holds(state) is not None):
         state.unsettled_queue = True
     yield from _watch(state, used, ceiling)
@@ -188,8 +188,8 @@ def _stalls(state: State, place: str, resource: str) -> Verdict | None:
     return _by_stall(state.policy.pressure, share, f"tasks stalled for {resource} {share:.0%} of the time")
 
 
-def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now_s: float) -> None:
-    """Up at once; down after a calm time. A gauge without a reading keeps what it says."""
+def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now_s: float) -> Iterator[Action]:
+    """Up at once; down after a calm time; a change is announced. A gauge without a reading keeps what it says."""
     gauge = state.pressure.gauges.setdefault((place, resource), Gauge(since_s=now_s))
     if verdict is None:
         return
@@ -203,6 +203,8 @@ def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now
     if to != gauge.level:
         gauge.level, gauge.since_s, gauge.calm_s = to, now_s, None
         gauge.threshold = verdict.threshold if to == verdict.level else gauge.threshold
+        because = Because(f"{place} {resource} is {to}", verdict.reading, gauge.threshold)
+        yield Announce(because=because, topic=Topic.PRESSURE_CHANGED, body={"place": place, "resource": resource, "level": str(to), "because": str(because)})
     elif verdict.level == gauge.level:
         gauge.threshold = verdict.threshold
 
