@@ -25,8 +25,9 @@ TINY: Message = {"requests": {"memory": "1MiB", "cpu": "0.001"}, "limits": {"mem
 class World:
     """One officer and whoever lives with it."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, config: str = "") -> None:
         self.state, self.run = state, state / "run"
+        (state / "bursar.toml").write_text(config)
         inherited = {name: text for name, text in os.environ.items() if not name.startswith(("BURSAR_", "PYTHON"))}
         self.environment = {**inherited, "BURSAR_STATE_DIR": str(state)}
         self.sleepers: dict[str, int] = {}
@@ -112,11 +113,11 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """An officer that is gone afterwards, with all that it made. As on a machine its journal is on disk and its `run` on a tmpfs."""
+def world(config: str = "") -> Iterator[World]:
+    """An officer with this configuration that is gone afterwards, with all that it made. As on a machine its journal is on disk and its `run` on a tmpfs."""
     with tempfile.TemporaryDirectory(prefix="bb-") as state, tempfile.TemporaryDirectory(prefix="bb-", dir=RUNTIME) as runtime:
         os.symlink(runtime, f"{state}/run")
-        made = World(Path(state))
+        made = World(Path(state), config)
         try:
             yield made
         finally:

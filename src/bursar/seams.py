@@ -102,6 +102,9 @@ class Host(Protocol):
     def watch(self, cell: Cell) -> None:
         """From now on notices() tells when this cell empties or loses a process to the out-of-memory killer."""
 
+    def warn_at(self, used_bytes: int) -> bool:
+        """From now on notices() has a `Nearing` when all agents together pass this; False where this kernel tells nobody. May block for 10 ms."""
+
     def fileno(self) -> int:
         """Readable when notices() has something to say."""
 

@@ -25,7 +25,7 @@ from bursar.journal.sqlite import SqliteJournal
 from bursar.model.policy import Policy
 from bursar.officer.loop import Officer
 from bursar.wire import places
-from bursar.wire.configuration import configuration_file, read_policy
+from bursar.wire.configuration import configuration_file, policy_in_force
 from bursar.wire.wrapper import NAME as WRAPPER
 from bursar.wire.wrapper import render_wrapper
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.pop("BURSAR_SOCKET", None)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(read_policy(configuration_file(options.config)))
+        return serve(policy_in_force(configuration_file(options.config)))
     except HostError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 1

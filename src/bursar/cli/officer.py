@@ -14,9 +14,9 @@ import typer
 from bursar.cli.diagnosis import diagnose, print_diagnosis
 from bursar.cli.endings import say
 from bursar.cli.question import Answer, Json, ask, connect, print_json
-from bursar.errors import BursarError, NoOfficer, Refused
+from bursar.errors import BadInput, BursarError, NoOfficer, Refused
 from bursar.wire.client import Connection
-from bursar.wire.configuration import configuration_file, read_policy
+from bursar.wire.configuration import configuration_file, keep_dry_run, policy_in_force, read_policy
 from bursar.wire.places import inside_agent, socket_path, state_dir
 from bursar.wire.summon import LOG, LOOK_S, START_S, officer_environment, start_officer
 
@@ -28,12 +28,17 @@ Config = Annotated[str, typer.Option(metavar="FILE", help="The configuration, in
 StateDir = Annotated[str, typer.Option("--state-dir", metavar="DIR", help="Journal, socket and configuration of an officer of your own.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return when the officer answers.")]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the ladder tell what it would do under pressure, and do nothing; until up --live.")]
+Live = Annotated[bool, typer.Option("--live", help="Let the ladder act again after a dry run.")]
 
-def up(config: Config = "", chosen_dir: StateDir = "", detach: Detach = False) -> None:
+
+def up(config: Config = "", chosen_dir: StateDir = "", detach: Detach = False, dry_run: DryRun = False, live: Live = False) -> None:
     """Start the officer.
 
     Agents that still run from an earlier one are taken up again.
     """
+    if dry_run and live:
+        raise BadInput("--dry-run and --live exclude each other: the first tells what the ladder would do, the second does it; leave one out")
     if chosen_dir:
         os.environ["BURSAR_STATE_DIR"] = os.path.abspath(chosen_dir)
         os.environ.pop("BURSAR_SOCKET", None)
@@ -42,6 +47,8 @@ def up(config: Config = "", chosen_dir: StateDir = "", detach: Detach = False) -
     _refuse_second(detach)
     if inside_agent():
         raise Refused("an agent starts no officer: it would live and die in the agent's cgroup; start it from a shell outside")
+    if dry_run or live:
+        keep_dry_run(on=dry_run)
     command = [sys.executable, "-m", "bursar.app.officer", "--state-dir", state_dir()] + (["--config", path] if path else [])
     if not detach:
         os.execv(sys.executable, command)  # noqa: S606 - the officer takes our place, terminal and all
@@ -119,7 +126,7 @@ def reload(config: Config = "", as_json: Json = False) -> None:
 
     Agents run on; it says which settings changed.
     """
-    policy = read_policy(configuration_file(config))
+    policy = policy_in_force(configuration_file(config))
     answer = ask("reload", policy=msgspec.to_builtins(policy))
     if as_json:
         print_json(answer)

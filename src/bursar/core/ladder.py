@@ -24,8 +24,8 @@ from bursar.units import format_bytes
 
 NO_PROGRESS_S = 15.0
 """A victim that is not gone by then (a process in uninterruptible sleep) is not waited for any longer."""
-STOP_WITHIN_S = 0.15
-"""From the next look (50 ms) to the freed memory of a killed process (35 ms for half a GiB, twice that for one)."""
+IMMINENT_S = 0.15
+"""Two looks and an effect: what lasts no longer leaves no time for the milder rung."""
 FREED_SHARE = 0.05
 """Of the ceiling: when so much has become free since a freeze, it has served its end."""
 LEAST_SHARE = 0.01
@@ -110,6 +110,7 @@ def _climb(state: State, gauge: Gauge, now_s: float) -> Iterator[Action]:
         if more is not None or not _is_due(state, now_s):
             yield from more or ()
             return
+        is_imminent = state.pressure.full_in_s is not None and state.pressure.full_in_s < IMMINENT_S
         for rung in _next(state, ladder.rung):
             if rung in (Rung.STOP_CALL, Rung.STOP_AGENT) and not _may_stop(state):
                 break
@@ -117,7 +118,7 @@ def _climb(state: State, gauge: Gauge, now_s: float) -> Iterator[Action]:
             if actions is not None:
                 ladder.rung, ladder.acted_s = rung, now_s
                 yield from actions
-                if rung is not Rung.TELL or not _is_full_within(state, STOP_WITHIN_S):  # words need time that there may not be
+                if rung not in (Rung.SQUEEZE, Rung.TELL) or not is_imminent:  # little cpu and words need time that there may not be
                     return
         again = _freeze(state, agents, because, now_s) if Rung.FREEZE in state.policy.ladder.rungs else None
         if again is not None:
@@ -144,10 +145,9 @@ def _is_due(state: State, now_s: float) -> bool:
 
 
 def _may_stop(state: State) -> bool:
-    """Nobody is stopped but for a stall or for growth; and not for growth that is only foretold, unless nothing else could help in time."""
+    """Nobody is stopped but for a stall, or for growth where memory is used up already: what is only foretold may end before."""
     used, ceiling = used_bytes(state.pressure.samples[-1][1]) or 0, state.ledger.allocatable["memory"]
-    is_used_up = used >= state.policy.pressure.memory_critical * ceiling
-    return state.pressure.is_stalled or _is_full_within(state, NO_PROGRESS_S if is_used_up else STOP_WITHIN_S)
+    return state.pressure.is_stalled or (used >= state.policy.pressure.memory_critical * ceiling and _is_full_within(state, NO_PROGRESS_S))
 
 
 def _is_full_within(state: State, seconds: float) -> bool:

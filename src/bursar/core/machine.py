@@ -59,6 +59,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.ShutdownAsked: ending.shutdown_asked,
     events.Read: observing.read,
     events.Looked: pressure.looked,
+    events.Nearing: ticked,
     events.OutOfMemory: calling.out_of_memory,
     events.Emptied: ending.emptied,
     events.Seen: recovery.seen,

@@ -233,7 +233,18 @@ class Hands:
         self._outputs.bound(action.policy)
         self._ceiling_due = action.ceiling
         self.write_ceiling()
+        self.warn_at(action.policy, action.ceiling)
         self._obey(action.policy)
+
+    def warn_at(self, policy: Policy, ceiling: Limits) -> None:
+        """Have the kernel wake us where memory becomes critical, if it can: an addition to looking."""
+        self._slow.submit(partial(self._warn_at, int(policy.pressure.memory_critical * ceiling.memory_bytes)))
+
+    def _warn_at(self, used_bytes: int) -> None:
+        try:
+            self._host.warn_at(used_bytes)
+        except BursarError as problem:
+            log.warning("no threshold on all agents together reason=%s", problem)
 
     def write_ceiling(self) -> None:
         """Try again to write the ceiling that could not be written, if there is one."""

@@ -115,6 +115,7 @@ class Officer:
             self._host.prepare(ceiling)
         except Busy as problem:
             self._office.hands.defer_ceiling(ceiling, problem)
+        self._office.hands.warn_at(self._policy, ceiling)
 
     def _new_state(self, policy: Policy) -> State:
         host = self._host
@@ -184,9 +185,11 @@ class Officer:
             self._keepers.recovered(agent)
 
     def _notices(self) -> None:
-        noticed = self._host.notices()
+        noticed: list[Event] = self._host.notices()  # type: ignore[assignment]  # every notice is an event of the model
         if noticed:
-            self.deliver(noticed)  # type: ignore[arg-type]  # every notice is an event of the model
+            self.deliver(noticed)
+        if any(isinstance(event, events.Nearing) for event in noticed):
+            self._office.sense.look()
 
     def _set_timer(self) -> None:
         due_s = next_due_s(self._office.state)

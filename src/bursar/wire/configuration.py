@@ -2,9 +2,13 @@
 
 import os
 import stat
+from contextlib import suppress
+
+import msgspec
 
 from bursar.errors import InvalidPolicy
 from bursar.model.policy import Policy, parse_policy
+from bursar.wire.places import state_dir
 
 MACHINE = "/etc/bursar/bursar.toml"
 MAX_BYTES = 1 << 20
@@ -44,6 +48,28 @@ def read_policy(path: str | None) -> Policy:
         return parse_policy(text)
     except InvalidPolicy as problem:
         raise InvalidPolicy(f"{path}: {problem}") from problem
+
+
+def policy_in_force(path: str | None) -> Policy:
+    """The policy in the file at *path*, with the dry run that `up --dry-run` asked for. Raises InvalidPolicy."""
+    policy = read_policy(path)
+    if not os.path.exists(_dry_run_mark()):
+        return policy
+    return msgspec.structs.replace(policy, ladder=msgspec.structs.replace(policy.ladder, dry_run=True))
+
+
+def keep_dry_run(*, on: bool) -> None:
+    """From now on every officer of this state directory only tells what its ladder would do, or acts again; also one that is started again."""
+    if on:
+        os.makedirs(state_dir(), mode=0o700, exist_ok=True)
+        os.close(os.open(_dry_run_mark(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(_dry_run_mark())
+
+
+def _dry_run_mark() -> str:
+    return os.path.join(state_dir(), "dry-run")
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -315,6 +315,10 @@ class LinuxHost(ABC):
             if pidfd is not None:
                 self._watcher.watch_main(cell.agent_id, pidfd)
 
+    def warn_at(self, used_bytes: int) -> bool:
+        """False: v2 has no threshold that could be polled."""
+        return False
+
     def fileno(self) -> int:
         """Readable when `notices` has something to say."""
         return self._watcher.fileno()

@@ -17,7 +17,7 @@ from time import monotonic
 
 from bursar.hosts.linux import files, kernel_calls, process
 from bursar.hosts.linux.read.cgroupfiles import parse_events
-from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
+from bursar.model.events import CallSeen, Emptied, MainGone, Nearing, OutOfMemory
 from bursar.model.kernel import MAIN, Cell
 from bursar.seams import Notice
 
@@ -44,6 +44,11 @@ class _Memory:
 
     agent_id: str
     is_eventfd: bool
+
+
+@dataclass(slots=True)
+class _Ceiling:
+    """The eventfd of a threshold on all agents together."""
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ class Watcher:
         self._epoll = select.epoll()
         self._inotify = kernel_calls.inotify_open()
         self._timer = kernel_calls.timer_open()
-        self._handlers: dict[int, _Occupied | _Memory | _Main] = {}
+        self._handlers: dict[int, _Occupied | _Memory | _Main | _Ceiling] = {}
         self._agents: dict[str, _Agent] = {}
         self._directories: dict[int, tuple[str, str]] = {}
         self._expected: set[tuple[Cell, int]] = set()
@@ -142,6 +147,14 @@ class Watcher:
                 self._agents[agent_id].fds[MAIN].remove(old)
                 self._drop(old)
             self._add(agent_id, MAIN, pidfd, _Main(agent_id), select.EPOLLIN)
+
+    def watch_ceiling(self, fd: int) -> None:
+        """Tell when *fd*, an eventfd that is ours from now on, wakes; the one before it does no more."""
+        with self.lock:
+            for old in [number for number, handler in self._handlers.items() if isinstance(handler, _Ceiling)]:
+                self._drop(old)
+            self._handlers[fd] = _Ceiling()
+            self._epoll.register(fd, select.EPOLLIN)
 
     def main(self, agent_id: str) -> int | None:
         """The pidfd of the command, also when it has ended; None when it is not watched."""
@@ -254,6 +267,9 @@ class Watcher:
                 self._suspects[agent_id] = _Suspect(looks=0, next_s=0.0)
             case _Main() as main:
                 self._see_main(fd, main, mask)
+            case _Ceiling():
+                _drain(fd, 8)
+                self._told.append(Nearing())
             case None:
                 pass
 

@@ -234,6 +234,10 @@ class SimulatedHost:
         if cell in self.machine.groups:
             self._watched.add(cell)
 
+    def warn_at(self, used_bytes: int) -> bool:
+        """False: nobody is told."""
+        return False
+
     def fileno(self) -> int:
         """Readable when `notices` has something to say."""
         return self._event
