@@ -32,6 +32,8 @@ def look(fleet: Fleet, *used: int | None, every_s: float = 0.1, **more: int) -> 
         (0.85, None, Level.HIGH),
         (0.95, None, Level.CRITICAL),
         (0.5, 6.0, Level.NORMAL),
+        (0.3, 1.0, Level.NORMAL),
+        (0.3, 0.4, Level.CRITICAL),
         (0.5, 4.0, Level.MODERATE),
         (0.5, 1.0, Level.HIGH),
         (0.5, 0.4, Level.CRITICAL),

@@ -45,6 +45,8 @@ def test_a_good_world_breaks_nothing():
         (governed(tree={"left_after": ("run/envelopes/bomb",)}), 6, "envelopes/bomb"),
         (governed(members={"worker-1": {"status": 9}}), 9, "worker-1"),
         (governed(call=CallFacts(made=True, status=9, said="", ended_s=5.0)), 9, "''"),
+        (governed(steps=((5.0, "freeze: coordinator (guaranteed, 0 B above its request) frozen for 2.0 s: x"),)), 3, "coordinator was touched"),
+        (governed(steps=((5.0, "tell: leaker (best-effort) told: x"), (6.0, "freeze: leaker (best-effort) frozen: x"))), 3, "leaker: tell, freeze"),
         (governed(runs_as=({"uid": 0}, {"uid": 1000})), 10, "uid is 0, its caller's 1000"),
     ],
 )
@@ -69,6 +71,7 @@ def test_what_did_not_come_up_is_neither_kept_nor_broken():
     assert finding(governed(call=CallFacts(made=False, status=None, said="", ended_s=None)), "tool call").kept is None
     assert finding(governed(members={"coordinator": {"peak_bytes": 400 * MIB, "status": 9, "kernel_kills": 1}}), "guaranteed").kept is None
     assert finding(governed(), "the kernel's choice").kept is None
+    assert finding(governed(), "the ladder").kept is None
 
 
 def test_an_agent_that_still_ran_is_not_called_left_behind():
@@ -80,7 +83,7 @@ def test_an_agent_that_still_ran_is_not_called_left_behind():
 
 def test_the_leaker_is_a_victim_of_the_kernel_as_it_should_be():
     """Best-effort has requested nothing: it is above its request with its first byte."""
-    world = governed(members={"leaker": {"status": 9, "kernel_kills": 1, "peak_bytes": 512 * MIB}})
+    world = governed(members={"leaker": {"status": 9, "kernel_kills": 1, "peak_bytes": 512 * MIB, "limit_bytes": 512 * MIB}})
     assert finding(world, "the kernel's choice").kept is True
     assert cell(world, "leaker") == "killed at 20.0 s, 512 MiB of 512 MiB"
     assert "1 in leaker" in cell(world, "killed by the kernel")

@@ -68,6 +68,7 @@ def governed(members=None, tree=None, **changes):
         ),
         runs_as=(IDENTITY, IDENTITY),
         stories={},
+        steps=(),
     )
     return msgspec.structs.replace(facts, **changes)
 

@@ -1,6 +1,6 @@
 """All agents together: they never pass the aggregate ceiling, and when it is hit the kernel's victim is the one that the classes name.
 
-Best-effort first; burstable above its request by size; burstable within its request after them; guaranteed within its
+Without the ladder, which acts before. Best-effort first; burstable above its request by size; burstable within its request after them; guaranteed within its
 request last. A world of 560 MiB; three rounds of each story, or as many as BURSAR_ROUNDS says.
 """
 
@@ -23,7 +23,17 @@ SMALL = """
 capacity = { memory = "600MiB", pids = 250 }
 reserve = { memory = "40MiB", cpu = "10m", pids = 64 }
 reserve_share = 0.0
+[pressure]
+memory_moderate = 0.997
+memory_high = 0.998
+memory_critical = 0.999
+full_in_moderate_s = 0.003
+full_in_high_s = 0.002
+full_in_critical_s = 0.001
+[ladder]
+rungs = []
 """
+"""The last line alone: nothing acts before it, and nobody is kept from starting beside a full node."""
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def levels(policy: Policy, _: Path) -> Any:
     """What counts as which level, by share, by time to full and by stall."""
     shares = [share / 100 for share in range(100)]
     by_memory = [str(level_of_memory(policy.pressure, share, None)[0]) for share in shares]
-    by_growth = [str(level_of_memory(policy.pressure, 0.0, tenths / 10)[0]) for tenths in range(700)]
+    by_growth = [str(level_of_memory(policy.pressure, 0.6, tenths / 10)[0]) for tenths in range(700)]
     return by_memory, by_growth, [str(level_of_stall(policy.pressure, share)[0]) for share in shares]
 
 

@@ -21,6 +21,8 @@ LEAST_S = 0.2
 """… and not over less than this."""
 EFFECT_S = 0.03
 """What was done shows in what is read so long afterwards."""
+GROWS_FROM_SHARE = 0.5
+"""With less in use growth is no reason to hold anybody: starting agents grow fast, and not for long."""
 SHORT_SHARE = 0.1
 """So little of the ceiling left is short, whatever the growth."""
 SHORT_S = 5.0
@@ -85,7 +87,7 @@ def level_of_memory(policy: PressurePolicy, share: float, within_s: float | None
     ):
         if share >= at:
             return level, f"{level} from {at:.0%}"
-        if within_s is not None and within_s < least_s:
+        if within_s is not None and within_s < least_s and (share >= GROWS_FROM_SHARE or level is Level.CRITICAL):
             return level, f"{level} below {least_s:g} s"
     return Level.NORMAL, ""
 
@@ -211,7 +213,7 @@ def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now
 
 def _watch(state: State, used: int | None, ceiling: int) -> Iterator[Action]:
     pressure = state.pressure
-    within_s = pressure.full_in_s
+    within_s = full_in_s(state, since_s=0.0)  # one look at growth is enough to look closer
     is_short = used is not None and (ceiling - used < SHORT_SHARE * ceiling or (within_s is not None and within_s < SHORT_S))
     if is_short == pressure.is_short:
         return

@@ -20,7 +20,7 @@ from bursar.app.demo.facts import WorldFacts
 from bursar.app.demo.governed import GovernedWorld
 from bursar.app.demo.interrupts import Interrupted, Interrupts
 from bursar.app.demo.stage import SceneFailed, play
-from bursar.app.demo.view import View, print_findings, print_story, print_table, view
+from bursar.app.demo.view import View, print_findings, print_ladder, print_story, print_table, view
 from bursar.errors import BadInput, BursarError
 from bursar.hosts.linux.capacity import read_meminfo
 from bursar.hosts.linux.root import open_host
@@ -89,6 +89,7 @@ def _demo(seconds: float, interrupts: Interrupts, *, as_json: bool) -> int:
         print_table(verdict.table(bare, governed), bare, governed)
         teller = scene.LATE[1]
         print_story(teller, governed.stories[teller], governed.call.said)
+        print_ladder(governed.steps, scene.LEAKER, governed.member(scene.LEAKER).said)
         print_findings(found)
         print(f"\n{verdict.sentence(bare, governed, found)}")
     return 1 if any(finding.kept is False for finding in found) else 0

@@ -90,7 +90,7 @@ class BareWorld:
             left_after=(),
         )
         members = tuple(self._member(play, member) for member in scene.FLEET)
-        return gather.world(play, host=self._host.capabilities.name, members=members, tree=tree, queue=None, stories={})
+        return gather.world(play, host=self._host.capabilities.name, members=members, tree=tree, queue=None, told=gather.Told({}, ()))
 
     @staticmethod
     def _member(play: Play, member: Member) -> MemberFacts:

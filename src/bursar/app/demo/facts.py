@@ -133,6 +133,8 @@ class WorldFacts(Struct, frozen=True, kw_only=True):
     """What a queued agent said of itself, and what its caller has; None where nobody said it."""
     stories: dict[str, tuple[str, ...]]
     """Agent → the lines of `explain`."""
+    steps: tuple[tuple[float, str], ...]
+    """(second, line) of what the ladder did, in the officer's words."""
 
     def member(self, name: str) -> MemberFacts:
         """The agent of that name."""

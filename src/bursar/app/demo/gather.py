@@ -1,5 +1,7 @@
 """This is about facts: made of a played scene, its members' reports and what a world adds."""
 
+from typing import NamedTuple
+
 from bursar.app.demo import roles, scene
 from bursar.app.demo.facts import MemberFacts, QueueFacts, TreeFacts, WorldFacts
 from bursar.app.demo.scene import Member
@@ -40,7 +42,16 @@ def member(
     )
 
 
-def world(play: Play, *, host: str, members: tuple[MemberFacts, ...], tree: TreeFacts, queue: QueueFacts | None, stories: dict[str, tuple[str, ...]]) -> WorldFacts:
+class Told(NamedTuple):
+    """What an officer says of what it did."""
+
+    stories: dict[str, tuple[str, ...]]
+    """Agent → the lines of `explain`."""
+    steps: tuple[tuple[float, str], ...]
+    """(monotonic second, line) of the ladder."""
+
+
+def world(play: Play, *, host: str, members: tuple[MemberFacts, ...], tree: TreeFacts, queue: QueueFacts | None, told: Told) -> WorldFacts:
     """A world's facts: its own, and what the fleet reported."""
     folder = play.world.folder
     tests = next((line for line in reports(folder, scene.TESTS) if "tests_passed" in line), {})
@@ -64,7 +75,8 @@ def world(play: Play, *, host: str, members: tuple[MemberFacts, ...], tree: Tree
         tree=tree,
         queue=queue,
         runs_as=None if identity is None else (identity, expected),
-        stories=stories,
+        stories=told.stories,
+        steps=tuple((play.since(at_s), line) for at_s, line in told.steps),
     )
 
 

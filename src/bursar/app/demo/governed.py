@@ -95,7 +95,8 @@ class GovernedWorld:
     def facts(self, play: Play) -> WorldFacts:
         """All that was read, the officer's last words among it; the officer is gone afterwards."""
         self._rows = {row["agent"]: row for row in self._asked("ps", all=True)["agents"]}
-        stories = {name: self._story(name) for name in TOLD}
+        steps = tuple((step["at_s"], step["line"]) for step in self._asked("pressure")["steps"])
+        told = gather.Told({name: self._story(name) for name in TOLD}, steps)
         host = str(self._asked("hello")["host"])
         left_standing = tuple(self.witness.standing())
         self._leave()
@@ -115,7 +116,7 @@ class GovernedWorld:
             left_after=left_after,
         )
         members = tuple(self._member(play, member) for member in scene.FLEET)
-        return gather.world(play, host=host, members=members, tree=tree, queue=self._books.facts(), stories=stories)
+        return gather.world(play, host=host, members=members, tree=tree, queue=self._books.facts(), told=told)
 
     def _member(self, play: Play, member: Member) -> MemberFacts:
         row, seen = self._rows.get(member.name, {}), self.witness.most.get(member.name)

@@ -98,7 +98,7 @@ FLEET = (
         qos="best-effort",
         role="leaker",
         at=0.08,
-        limit_bytes=512 * MIB,
+        limit_bytes=1536 * MIB,
         limit_pids=16,
         work={"bytes_per_s": 100_000_000},
         does="leaks 100 MB/s",
@@ -154,7 +154,7 @@ FLEET = (
         does="forks for ever",
     ),
 )
-COORDINATOR, CALLER, TESTS, LATE = "coordinator", "worker-1", "test-run", ("late-1", "late-2")
+COORDINATOR, CALLER, LEAKER, TESTS, LATE = "coordinator", "worker-1", "leaker", "test-run", ("late-1", "late-2")
 
 POLICY = f"""\
 [node]

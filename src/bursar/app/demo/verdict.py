@@ -1,11 +1,13 @@
 """This is about what the readings mean: facts → rows of the table, and which promises of the design were kept. Pure."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
 from bursar.app.demo.facts import SIGKILL, CallFacts, LatencyFacts, MemberFacts, WorldFacts
 from bursar.app.demo.scene import CALLER, COORDINATOR, FLEET, LATE, TEST_WORKERS, TESTS
+from bursar.model.pressure import Rung
 from bursar.units import format_bytes
 
 
@@ -189,6 +191,25 @@ def _guaranteed(world: WorldFacts) -> Finding:
     return _finding(2, "guaranteed within its request is never harmed", wrong, f"{of(member.peak_bytes, member.request_bytes)} requested, ended by itself, no restraint seen")
 
 
+def _ladder(world: WorldFacts) -> Finding:
+    """Mildest first for each agent, and nobody within its promise among them."""
+    title = "the ladder is climbed rung by rung, and told"
+    taken = [(rung, line.split(" ", 2)[1]) for _, line in world.steps if (rung := line.partition(":")[0]) in tuple(Rung)]
+    if not taken:
+        return Finding(promise=3, title=title, kept=None, reading="memory never was critical")
+    order = {name: [list(Rung).index(Rung(rung)) for rung, other in taken if other == name] for _, name in taken}
+    wrong = [f"{COORDINATOR} was touched"] if COORDINATOR in order else []
+    wrong += [f"{name}: {', '.join(rung for rung, other in taken if other == name)}" for name, own in order.items() if _descends(own)]
+    wrong += [f"the story of {name} does not tell it" for name in order if name in world.stories and not any("by the ladder" in line for line in world.stories[name])]
+    climbs = [f"{name} {', '.join(dict.fromkeys(rung for rung, other in taken if other == name))}" for name in order]
+    return _finding(3, title, wrong, "; ".join(climbs))
+
+
+def _descends(rungs: list[int]) -> bool:
+    """Whether a milder rung follows a harder one, other than by beginning anew."""
+    return any(after < before and after != 0 for before, after in pairwise(rungs))
+
+
 def _gate(world: WorldFacts) -> Finding:
     books = world.queue
     if books is None or not books.looks:
@@ -233,7 +254,7 @@ def _finding(promise: int, title: str, wrong: list[str], reading: str) -> Findin
     return Finding(promise=promise, title=title, kept=not wrong, reading="; ".join(wrong) or reading)
 
 
-CHECKS: tuple[Callable[[WorldFacts], Finding], ...] = (_limits_everywhere, _victims, _guaranteed, _gate, _nothing_left, _call_alone, _own_credentials)
+CHECKS: tuple[Callable[[WorldFacts], Finding], ...] = (_limits_everywhere, _victims, _guaranteed, _ladder, _gate, _nothing_left, _call_alone, _own_credentials)
 
 
 def sentence(bare: WorldFacts, governed: WorldFacts, found: Sequence[Finding]) -> str:

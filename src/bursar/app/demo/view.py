@@ -170,6 +170,19 @@ def print_story(name: str, story: Sequence[str], call_said: str) -> None:
         print(textwrap.fill(call_said, WIDTH, initial_indent="  ", subsequent_indent="  "))
 
 
+def print_ladder(steps: Sequence[tuple[float, str]], name: str, said: str) -> None:
+    """What the ladder did under pressure, as `bursar pressure` tells it, and what the caller of *name* read."""
+    print("\nthe ladder at work, by `bursar pressure`:")
+    for at_s, line in steps:
+        print(textwrap.fill(f"{at_s:5.1f} s  {line}", WIDTH, initial_indent="  ", subsequent_indent=" " * 11))
+    if not steps:
+        print("  it had nothing to do: memory never was critical")
+    if said:
+        print(f"\nwhat the caller of {name} read:")
+        for line in said.splitlines():
+            print(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  "))
+
+
 def print_findings(found: Sequence[Finding]) -> None:
     """Each promise with its reading."""
     print("\npromises that came up:")
