@@ -43,10 +43,10 @@ class Host(Protocol):
     def normalise(self, limits: Limits) -> Limits:
         """*limits* as the kernel would read them back (pages, rounding, what this host cannot keep)."""
 
-    def place(self, cell: Cell, pid: int, uid: int) -> None:
+    def place(self, cell: Cell, pid: int, uid: int, *, joins: bool = False) -> None:
         """Move *pid* (of *uid*; it must still be asking) into the cell, v2 first and memory last, check /proc/PID/cgroup.
 
-        The host holds the pidfd of a command from then on. Raises HostError; a half-moved process is left to be killed with the cell.
+        The host holds the pidfd of a command from then on; one that *joins* a command is none. Raises HostError; a half-moved process is left to be killed with the cell.
         """
 
     def set_oom_scores(self, cell: Cell, score: int) -> None:

@@ -88,6 +88,19 @@ def test_the_end_of_the_command_is_told_with_its_status(world):
     assert not world.reading(A).populated
 
 
+def test_one_that_joins_is_not_the_command(world):
+    """It is a member like any other; its end is not told as that of the command, which goes on."""
+    command = world.agent("a")
+    joined = world.bench.start(Demand(lifetime_s=0.05))
+    world.host.place(Cell("a", MAIN), joined, 0, joins=True)
+    assert sorted(world.host.pids(A)) == sorted((command, joined))
+    world.bench.go(joined)
+    world.bench.until(lambda: world.host.pids(A) == [command], "who joined has ended")
+    assert not list(world.told(MainGone, agent_id="a"))
+    world.bench.kill_process(command)
+    world.until_told(MainGone, agent_id="a")
+
+
 def test_nothing_runs_in_a_frozen_agent_and_its_neighbour_does(world):
     """No cpu is used while it is frozen; afterwards it goes on."""
     world.agent("a", Demand(cpu_millicores=1000))

@@ -108,7 +108,7 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
     for placing in tuple(agent.placing):
         call = next((call for call in agent.calls.values() if f"call-{call.number}" == placing.part), None)
         ready = agent.seen is not None if placing.part == MAIN else call is not None and call.shaped
-        if not ready:
+        if not ready or f"place {placing.part}" in agent.pending:
             continue
         agent.placing.remove(placing)
         agent.pending.add(f"place {placing.part}")
@@ -123,6 +123,7 @@ def _places(state: State, agent: Agent) -> Iterator[Action]:
             uid=placing.uid,
             ticket=placing.ticket,
             oom_score_adj=score,
+            joins=placing.joins,
             keeper=placing.keeper and agent.spec.detached and agent.spec.parent is None,
         )
 

@@ -26,7 +26,11 @@ def place_asked(state: State, event: PlaceAsked, now_s: float) -> Iterator[Actio
     if reason is not None or agent is None:
         yield Refuse(because=Because("not to be placed"), ticket=event.ticket, code="denied", message=f"place in {event.agent_id[:80]}: {reason}")
         return
-    agent.placing.append(Placing(ticket=event.ticket, pid=event.peer.pid, uid=event.peer.uid, part=event.part, keeper=event.keeper))
+    obstacle = _cannot_join(agent) if event.joins else None
+    if obstacle is not None:
+        yield Refuse(because=Because("not to be joined now"), ticket=event.ticket, code="refused", message=f"place in {agent.id}: {obstacle}")
+        return
+    agent.placing.append(Placing(ticket=event.ticket, pid=event.peer.pid, uid=event.peer.uid, part=event.part, keeper=event.keeper, joins=event.joins))
     state.tickets[event.ticket] = ("place", agent.id)
     state.dirty.add(agent.id)
 
@@ -37,11 +41,20 @@ def _cannot_place(agent: Agent | None, event: PlaceAsked) -> str | None:
     if event.part == MAIN:
         if event.key != agent.spec.key or event.peer.uid not in (agent.spec.owner_uid, 0):
             return "the key or the uid is not that of its caller"
-        return None if agent.life is Life.STARTING and not agent.placing and MAIN not in agent.going else f"it is {agent.life} and started already"
+        is_free = event.joins or (agent.life is Life.STARTING and not agent.placing and MAIN not in agent.going)
+        return None if is_free else f"it is {agent.life} and started already"
     call = next((call for call in agent.calls.values() if f"call-{call.number}" == event.part), None)
     if call is None or not call.key or call.key != event.key:
         return f"there is no {event.part[:40]} for this key"
     return None if agent.life is Life.RUNNING and not call.returned else f"the agent is {agent.life}"
+
+
+def _cannot_join(agent: Agent) -> str | None:
+    if agent.life is not Life.RUNNING:
+        return f"it is {agent.life}; a process can join a running agent"
+    if any(restraint.until_s is None for restraint in agent.restraints.values()):
+        return f"it is frozen, and so would the process be; `bursar thaw {agent.id}` first"
+    return None
 
 
 def shaped(state: State, event: Shaped, now_s: float) -> Iterator[Action]:
@@ -95,8 +108,9 @@ def placed(state: State, event: Placed, now_s: float) -> Iterator[Action]:
 
 
 def _main_placed(state: State, agent: Agent, event: Placed, now_s: float) -> Iterator[Action]:
-    """The agent's command runs from now on."""
-    agent.main_pid = event.pid
+    """The agent's command runs from now on; whoever joined one that runs changes nothing about it."""
+    if agent.main_pid is None:
+        agent.main_pid = event.pid
     if agent.life is not Life.STARTING:
         return
     agent.due.pop("start", None)
@@ -182,11 +196,11 @@ def _place_failed(state: State, agent: Agent, event: Failed, now_s: float) -> It
     if ticket is not None:
         state.tickets.pop(ticket, None)
         yield Refuse(because=Because("not placed", event.reason), ticket=ticket, code="failed", message=f"{agent.id}: its process could not be placed: {event.reason}")
-    if event.part == MAIN:
+    if event.part == MAIN and agent.life is not Life.RUNNING:
         agent.populated = True
         yield from stop_now(state, agent, End.FAILED, Because("its process could not be placed", event.reason), now_s)
         return
-    call = agent.calls.get(int(event.part[5:]))
+    call = None if event.part == MAIN else agent.calls.get(int(event.part[5:]))
     if call is not None:
         call.returned = True
         call.populated = True

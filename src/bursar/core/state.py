@@ -61,6 +61,7 @@ class Placing:
     uid: int
     part: str
     keeper: bool
+    joins: bool = False
 
 
 @dataclass(slots=True)

@@ -70,6 +70,8 @@ class Place(Effect, frozen=True, kw_only=True):
     ticket: int
     oom_score_adj: int
     keeper: bool
+    joins: bool = False
+    """It is not the command: its end is not the agent's."""
 
 
 class Freeze(Effect, frozen=True, kw_only=True):

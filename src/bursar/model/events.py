@@ -55,6 +55,8 @@ class PlaceAsked(Event, frozen=True, kw_only=True):
     part: str
     key: str
     keeper: bool = False
+    joins: bool = False
+    """The agent runs, and its caller brings one more process."""
 
 
 class Stayed(Event, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ class Hands:
         cell = Cell(action.agent_id, action.part)
         if action.keeper:
             self._host.keep(action.pid)
-        self._host.place(cell, action.pid, action.uid)
+        self._host.place(cell, action.pid, action.uid, joins=action.joins)
         self._host.set_oom_scores(cell, action.oom_score_adj)
         self._host.watch(Cell(action.agent_id))
         if cell.call is not None:

@@ -106,7 +106,8 @@ class Desk:
                 return [*self._fresh(peer.agent_id), asked]
             case verbs.Place():
                 peer = Peer(connection.uid, connection.pid)
-                return [events.PlaceAsked(ticket=ticket, peer=peer, agent_id=request.agent, part=request.part, key=digest(request.key), keeper=request.keeper)]
+                key = digest(request.key)
+                return [events.PlaceAsked(ticket=ticket, peer=peer, agent_id=request.agent, part=request.part, key=key, keeper=request.keeper, joins=request.joins)]
             case verbs.Stay():
                 return [events.Stayed(ticket=ticket, peer=Peer(connection.uid, connection.pid), agent_id=request.agent, key=digest(request.key))]
             case verbs.CommandEnded():

@@ -71,6 +71,8 @@ class Place(Request, frozen=True, kw_only=True):
     part: Text
     key: Key
     keeper: bool = False
+    joins: bool = False
+    """One more process of an agent that runs: its command stays who it is."""
 
 
 class Stay(Request, frozen=True, kw_only=True):

@@ -162,7 +162,7 @@ class LinuxHost(ABC):
             self._made(cell)
         return self._write_limits(cell, limits, fresh=all(made))
 
-    def place(self, cell: Cell, pid: int, uid: int) -> None:
+    def place(self, cell: Cell, pid: int, uid: int, *, joins: bool = False) -> None:
         """Move the process into the cell, v2 first and memory last, and check it. Raises HostError."""
         pidfd = process.open_pidfd(pid)
         if pidfd is None:
@@ -177,7 +177,7 @@ class LinuxHost(ABC):
             if not process.signal(pidfd, 0):
                 raise HostError(f"process {pid} ended while it was placed")
             self._tree.check_member(cell, pid)
-            if cell.part == MAIN:
+            if cell.part == MAIN and not joins:
                 self._tree.mark_main(cell.agent_id, pid)
                 self._watcher.watch_main(cell.agent_id, os.dup(pidfd))
         finally:

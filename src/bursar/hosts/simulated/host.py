@@ -103,7 +103,7 @@ class SimulatedHost:
             oom_group=limits.oom_group,
         )
 
-    def place(self, cell: Cell, pid: int, uid: int) -> None:
+    def place(self, cell: Cell, pid: int, uid: int, *, joins: bool = False) -> None:
         """Put the process into the cell."""
         self._maybe_fail("place")
         process = self.machine.processes.get(pid)
@@ -116,7 +116,7 @@ class SimulatedHost:
             raise HostError(f"{cell.path} is gone")
         self.machine.make(cell)
         process.cell = cell
-        if cell.part == MAIN:
+        if cell.part == MAIN and not joins:
             agent.marks["main"] = str(pid)
         self.machine.settle()
 
