@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bursar.cli.start import Placement
 from bursar.wire.client import Connection, Message, body_of
+from bursar.wire.start import Placement
 
 BURSAR = Path(sys.executable).with_name("bursar")
 PATIENCE_S = 60.0

@@ -5,8 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from bursar.cli.shim import opened, parcel
-from bursar.cli.start import Placement
+from bursar.wire.start import Placement, opened, parcel
 from tests.client.test_run import FACTS
 from tests.client.worlds import ToyWorld
 

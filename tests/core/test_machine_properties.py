@@ -6,7 +6,7 @@ from hypothesis import strategies as some
 
 from bursar.core.life import STEPS, IllegalStepError, step
 from bursar.core.state import Agent
-from bursar.model import events
+from bursar.model import actions, events
 from bursar.model.actions import Because
 from bursar.model.agents import Life, QosClass, Spec
 from bursar.model.policy import NodePolicy, Policy, QueuePolicy
@@ -22,6 +22,7 @@ statuses = some.sampled_from([None, 0, 9, 256])
 steps = some.one_of(
     some.tuples(some.just("ask"), names, peers, amounts, some.sampled_from(list(QosClass)), some.sampled_from([None, 0.0, 5.0]), some.booleans()),
     some.tuples(some.just("place"), names, some.sampled_from(["main", "call-1", "call-2"])),
+    some.tuples(some.just("join"), names),
     some.tuples(some.just("exit"), names, statuses),
     some.tuples(some.just("gone"), names, statuses, some.booleans()),
     some.tuples(some.just("empty"), names, some.sampled_from(["", "main", "call-1"])),
@@ -47,6 +48,8 @@ def take(fleet: Fleet, do: tuple) -> None:
             fleet.ask(name, peer, wait_s=wait_s, qos=qos, requests=requests | ({"browser": 1} if browser else {}), limits={"memory": memory})
         case ("place", name, part):
             fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=Peer(1000, 900), agent_id=name, part=part, key=f"key-of-{name}"))
+        case ("join", name):
+            fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=Peer(1000, 901), agent_id=name, part="main", key=f"key-of-{name}", joins=True))
         case ("exit", name, status):
             fleet.do(events.CommandEnded(ticket=fleet.ticket(), agent_id=name, key=f"key-of-{name}", status=status))
         case ("gone", name, status, final):
@@ -95,6 +98,8 @@ def test_whatever_happens_the_books_are_right_and_everybody_ends(story):
     assert not any(fleet.state.ledger.total.values())
     assert fleet.kernel == {}
     assert fleet.state.tickets == {}
+    told = [(str(one.topic), one.body.get("agent")) for one in fleet.of(actions.Announce)]
+    assert sorted(name for topic, name in told if topic == "agent-added") == sorted(name for topic, name in told if topic == "agent-removed")
 
 
 @pytest.mark.parametrize(("start", "to"), [(start, to) for start in Life for to in Life if to not in STEPS[start]])

@@ -4,12 +4,12 @@ import os
 
 from bursar.cli.endings import failed
 from bursar.cli.foreground import Launch, run_in_front
-from bursar.cli.start import Placement, find, true_environment, unstartable, with_grant
 from bursar.cli.tether import Tether
 from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, text, usage
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import Connection, Message, body_of
 from bursar.wire.places import socket_path
+from bursar.wire.start import Placement, find, true_environment, unstartable, with_grant
 
 FLAGS = {
     "--agent": Flag("whose call it is; inside an agent it is that agent's", "AGENT", text),

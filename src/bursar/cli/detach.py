@@ -11,11 +11,11 @@ import time
 
 from bursar.cli import shim
 from bursar.cli.foreground import Launch
-from bursar.cli.start import restore_signals
 from bursar.errors import BursarError, NoOfficer
 from bursar.wire.c_halves import TYPE_CHECKING
 from bursar.wire.client import Connection, Message, body_of
 from bursar.wire.lines import encode
+from bursar.wire.start import parcel, restore_signals
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -48,7 +48,7 @@ def start_keeper(launch: Launch, log: str, status: str) -> int:
             os.open(os.devnull, os.O_RDONLY),
             os.open(log, os.O_WRONLY | os.O_APPEND),
             os.open(status, os.O_WRONLY),
-            shim.parcel(launch.placement, launch.program, launch.environment),
+            parcel(launch.placement, launch.program, launch.environment),
         ]
     except OSError as problem:
         raise BursarError(f"{problem.filename}: {problem.strerror}") from problem

@@ -3,11 +3,11 @@
 import os
 
 from bursar.cli.endings import NOT_STARTED, die_like, say
-from bursar.cli.start import Environment, Placement, become, restore_signals, unstartable
 from bursar.cli.terminal import Terminal, hold_signals, release_signals, wait_for
 from bursar.cli.tether import Tether
 from bursar.errors import BursarError, NotAllowed, Refused
 from bursar.wire.c_halves import TYPE_CHECKING
+from bursar.wire.start import Environment, Placement, become, restore_signals, unstartable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,11 @@ import time
 
 from bursar.cli.endings import failed, say, watched
 from bursar.cli.foreground import Launch, run_in_front
-from bursar.cli.start import Placement, become, find, restore_signals, true_environment, unstartable, with_grant
 from bursar.cli.tether import Tether
 from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, seconds, text, usage, whole_number
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection, Message, body_of
+from bursar.wire.start import Placement, become, find, restore_signals, true_environment, unstartable, with_grant
 from bursar.wire.summon import connect, start_officer
 
 FLAGS = {

@@ -11,31 +11,10 @@ if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from bursar.cli.endings import NOT_STARTED, failed
-from bursar.cli.start import Environment, Placement, become, parse_environment, restore_signals, unstartable
 from bursar.errors import BursarError
+from bursar.wire.start import become, opened, restore_signals, unstartable
 
 PARCEL = 3
-
-
-def parcel(placement: Placement, program: bytes, environment: Environment) -> int:
-    """A descriptor with all that the shim must know. The key is in it, and so in no list of processes."""
-    head = [os.fsencode(word) for word in (placement.socket, placement.agent, placement.part, placement.key)]
-    entries = [name + b"=" + value for name, value in environment.items()]
-    file = os.memfd_create("bursar", 0)
-    content = memoryview(b"\0".join([*head, program, *entries, b""]))
-    while content:
-        content = content[os.write(file, content) :]
-    return file
-
-
-def opened(file: int) -> tuple[Placement, bytes, Environment]:
-    """What `parcel` put in. It is read from the start, whoever read it before."""
-    content = b""
-    while piece := os.pread(file, 1 << 20, len(content)):
-        content += piece
-    *head, program, entries = content.split(b"\0", 5)
-    socket, agent, part, key = map(os.fsdecode, head)
-    return Placement(socket=socket, agent=agent, part=part, key=key), program, parse_environment(entries)
 
 
 def main() -> int:

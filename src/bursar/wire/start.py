@@ -28,11 +28,11 @@ class Placement:
         self.part = part
         self.key = key
 
-    def ask(self, *, keeper: bool = False) -> None:
+    def ask(self, *, keeper: bool = False, joins: bool = False) -> None:
         """Returns when this process stands in its cell. Raises what the officer's error is, NoOfficer without an answer in GO_S."""
         connection = Connection(self.socket, timeout_s=GO_S)
         try:
-            connection.request("place", agent=self.agent, part=self.part, key=self.key, keeper=keeper)
+            connection.request("place", agent=self.agent, part=self.part, key=self.key, keeper=keeper, joins=joins)
             answer = connection.receive()
         except TimeoutError as problem:
             raise NoOfficer(f"the officer did not place the command within {GO_S:.0f} s") from problem
@@ -43,6 +43,27 @@ class Placement:
             raise problem_of(error)
         if answer.get("event") != "go":
             raise BursarError(f"the officer answered `place` with {answer!r} instead of go")
+
+
+def parcel(placement: Placement, program: bytes, environment: Environment) -> int:
+    """A descriptor with all that the shim must know. The key is in it, and so in no list of processes."""
+    head = [os.fsencode(word) for word in (placement.socket, placement.agent, placement.part, placement.key)]
+    entries = [name + b"=" + value for name, value in environment.items()]
+    file = os.memfd_create("bursar", 0)
+    content = memoryview(b"\0".join([*head, program, *entries, b""]))
+    while content:
+        content = content[os.write(file, content) :]
+    return file
+
+
+def opened(file: int) -> tuple[Placement, bytes, Environment]:
+    """What `parcel` put in. It is read from the start, whoever read it before."""
+    content = b""
+    while piece := os.pread(file, 1 << 20, len(content)):
+        content += piece
+    *head, program, entries = content.split(b"\0", 5)
+    socket, agent, part, key = map(os.fsdecode, head)
+    return Placement(socket=socket, agent=agent, part=part, key=key), program, parse_environment(entries)
 
 
 def true_environment() -> Environment:
