@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -42,13 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bursar.app.officer", description=__doc__)
     parser.add_argument("--state-dir", help="journal and, below it, the runtime directory; a world of its own")
     parser.add_argument("--config", help="TOML configuration instead of the usual places")
+    parser.add_argument(
+        "--ends-with", type=int, metavar="PID", help="our parent: when it ends, or our standard input does, every agent ends, we do, and the state directory is removed"
+    )
     options = parser.parse_args(arguments)
+    if options.ends_with is not None and not options.state_dir:
+        parser.error("--ends-with needs a --state-dir of its own: that is removed at the end")
     if options.state_dir:
         os.environ["BURSAR_STATE_DIR"] = options.state_dir
         os.environ.pop("BURSAR_SOCKET", None)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(policy_in_force(configuration_file(options.config)))
+        return serve(policy_in_force(configuration_file(options.config)), parent=options.ends_with)
     except HostError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 1
@@ -61,8 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def serve(policy: Policy) -> int:
-    """Hold the locks, open everything, run. Raises BursarError."""
+def serve(policy: Policy, parent: int | None = None) -> int:
+    """Hold the locks, open everything, run. With a *parent* nothing is left once its agents have ended. Raises BursarError."""
     state_dir, runtime = Path(places.state_dir()), Path(places.runtime_dir())
     socket = Path(places.socket_path())
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,19 +84,24 @@ def serve(policy: Policy) -> int:
     replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
     spare_collector()
-    code = asyncio.run(run(officer, socket))
+    code = asyncio.run(run(officer, socket, parent))
     os.close(tree_lock)
     os.close(lock)
+    if parent is not None and officer.left_nothing:
+        shutil.rmtree(state_dir, ignore_errors=True)
     return code
 
 
-async def run(officer: Officer, socket: Path) -> int:
-    """Run until a signal or `down`, or until nobody can find us any more; agents live on. The exit code."""
+async def run(officer: Officer, socket: Path, parent: int | None) -> int:
+    """Run until a signal or `down`, or until nobody can find us any more; agents live on, unless our *parent* ended. The exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, officer.leave)
     watching = asyncio.create_task(watch_socket(socket, officer.leave))
+    following = asyncio.create_task(follow(parent, socket, officer.end_all)) if parent is not None else None
     await officer.run()
+    if following is not None:
+        following.cancel()
     was_lost = watching.done()
     watching.cancel()
     return 1 if was_lost else 0
@@ -104,6 +115,30 @@ async def watch_socket(socket: Path, leave: Callable[[], None]) -> None:
         await asyncio.sleep(LOOK_S)
     log.warning("leaving because the socket is gone socket=%s", socket)
     leave()
+
+
+async def follow(parent: int, socket: Path, end: Callable[[], None]) -> None:
+    """Call *end* when our *parent* is gone, whatever killed it, or has closed our standard input: it may have become another program."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    while not os.path.lexists(socket):  # not open yet
+        await asyncio.sleep(LOOK_S)
+    try:
+        pidfd = os.pidfd_open(parent)
+    except ProcessLookupError:
+        end()
+        return
+    for descriptor in (pidfd, sys.stdin.fileno()):
+        loop.add_reader(descriptor, gone.set)
+    try:
+        if os.getppid() == parent:
+            await gone.wait()
+        log.info("ending with every agent because the parent is gone parent=%d", parent)
+        end()
+    finally:
+        for descriptor in (pidfd, sys.stdin.fileno()):
+            loop.remove_reader(descriptor)
+        os.close(pidfd)
 
 
 def spare_collector() -> None:

@@ -54,6 +54,8 @@ class Officer:
         self._busy = False
         self._rebuilds = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.left_nothing = False
+        """After `run`: no agent stands, and neither does the tree."""
 
     async def run(self) -> None:
         """Recover, serve, and leave when told to."""
@@ -216,6 +218,10 @@ class Officer:
         """End `run` once what was said has left. Agents live on."""
         self._leaving.set()
 
+    def end_all(self) -> None:
+        """As `down --stop-agents`, asked by ourselves."""
+        self.deliver([events.ShutdownAsked(ticket=0, peer=events.Peer(os.geteuid(), os.getpid()), stop_agents=True)])
+
     async def _close(self, server: LineServer) -> None:
         log.info("leaving agents=%d", len(self._office.state.agents))
         self._office.sense.close()
@@ -228,7 +234,7 @@ class Officer:
         self._office.guard.close()
         if not any(True for _ in self._office.state.running()):
             try:
-                self._host.dismantle()
+                self.left_nothing = self._host.dismantle()
             except BursarError as problem:
                 log.warning("the tree stays: %s", problem)
         self._host.close()
