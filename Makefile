@@ -25,6 +25,7 @@ lint: venv ## format, lint, types, layers and generated docs
 	@$(BIN)/mypy --no-error-summary
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python tools/facade.py --check
 
 check: lint ## lint, and the tests that need neither kernel nor patience: less than a minute
 	@$(BIN)/pytest -q -m "not kernel and not vm and not slow"

@@ -21,8 +21,10 @@ A vanished cgroup or pid is not an error: it happens every hour and comes back a
 class BursarError(Exception):
     """Anything that bursar raises on purpose."""
 
-    details: "dict[str, object]"
-    """Where the officer said it: its whole answer."""
+    def __init__(self, *words: object) -> None:
+        super().__init__(*words)
+        self.details: dict[str, object] = {}
+        """Where the officer said it: its whole answer."""
 
 
 class BadInput(BursarError):
@@ -46,6 +48,29 @@ class InvalidMessage(BadInput):
 
 class Refused(BursarError):
     """A fair request that is not granted now."""
+
+    @property
+    def reason(self) -> str:
+        """One sentence."""
+        return str(self)
+
+    @property
+    def shortage(self) -> "dict[str, int]":
+        """What was missing, by resource in its unit (bytes, millicores, count); empty where that was not the reason."""
+        found = self.details.get("shortage")
+        return dict(found) if isinstance(found, dict) else {}
+
+    @property
+    def position(self) -> "int | None":
+        """How many waited before it, where it could have waited."""
+        found = self.details.get("position")
+        return found if isinstance(found, int) else None
+
+    @property
+    def retry_after_s(self) -> "float | None":
+        """When asking again makes sense, where that is known."""
+        found = self.details.get("retry_after_s")
+        return float(found) if isinstance(found, int | float) else None
 
 
 class NotAllowed(BursarError):

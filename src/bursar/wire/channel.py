@@ -107,8 +107,7 @@ class Channel:
     async def close(self) -> None:
         """Hang up: to the officer whoever was on this connection is gone."""
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
         self._lost()
         with suppress(OSError):
             await self._writer.wait_closed()

@@ -1,0 +1,221 @@
+"""This is about one lease: asked for, waited for, held, given back.
+
+A lease needs somebody who holds it, as every agent has a command: here that is a *holder*, an `sh` of half a MiB that stands in the
+agent's cgroup and waits for the end of a pipe whose other end is this script's. So the lease is in the officer's books and in
+`bursar ps` as long as the holder lives, and ends with the script, however that ends. Commands join the holder.
+"""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from bursar.errors import BursarError, NoOfficer, NoSuchAgent, Refused
+from bursar.manager.link import RETURN_S, Link
+from bursar.manager.process import environment_of, shim_words, started
+from bursar.manager.reports import End
+from bursar.wire.channel import Conversation
+from bursar.wire.client import Message, body_of
+from bursar.wire.start import Placement, parcel
+
+HOLDER = ("sh", "-c", "read -r _; exit 0")
+LETS_GO_S = 2.0
+"""How long a holder may take to see the end of its pipe; a frozen one never does, and is killed."""
+GONE_S = 60.0
+"""How long a kill may take: a big memory takes seconds to give back."""
+
+
+class Lease:
+    """What an agent was granted; `async with` gives it back at the end."""
+
+    def __init__(self, link: Link, request: Mapping[str, Any]) -> None:
+        self._link, self._request = link, dict(request) | {"key": os.urandom(16).hex(), "command": "(lease of a script)", "mode": "foreground"}
+        loop = asyncio.get_running_loop()
+        self._held: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[End] = loop.create_future()
+        self._holder: subprocess.Popen[bytes] | None = None
+        self.agent_id: str = str(request["name"])
+        """Whose it is."""
+        self.summary: str = ""
+        """In words: "burstable, memory 256 MiB to 1 GiB, pids ≤ 1024"."""
+        self.environment: dict[str, str] = {}
+        """What a command finds in its environment beside the script's own."""
+        self.because: str | None = None
+        """While it waits: what for."""
+        self._life = asyncio.create_task(self._live(), name=f"bursar lease {self.agent_id}")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was granted and is not given back."""
+        return self._held.done() and not self._ended.done()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left of it, granted or not."""
+        return self._ended.done()
+
+    @property
+    def placement(self) -> Placement:
+        """For whoever joins the agent."""
+        return Placement(socket=self._link.path, agent=self.agent_id, part="main", key=str(self._request["key"]))
+
+    async def granted(self) -> None:
+        """Returns when it is held. Raises Refused and whatever else the officer says; who is cancelled leaves the queue."""
+        try:
+            await asyncio.shield(self._held)
+        except asyncio.CancelledError:
+            if not self._held.done():
+                await asyncio.shield(self._withdraw())
+                self._held.exception()  # nobody else asks for it
+            raise
+
+    async def wait(self) -> End:
+        """How it ended, once it has: given back, stopped by somebody else, expired."""
+        return await asyncio.shield(self._ended)
+
+    async def release(self) -> End:
+        """Give it back; what still runs in it is killed. Returns when nothing is left of it; again: how it ended."""
+        if not self._held.done():
+            await self._withdraw()
+        elif not self._ended.done() and self._holder is not None and self._holder.stdin is not None:
+            self._holder.stdin.close()
+            try:
+                async with asyncio.timeout(LETS_GO_S):
+                    return await self.wait()
+            except TimeoutError:
+                await self._kill()
+        return await self.wait()
+
+    async def __aenter__(self) -> "Lease":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+        await self.release()
+
+    # --- its life, in a task of its own
+
+    async def _live(self) -> None:
+        try:
+            end = await self._from_grant_to_end()
+        except BursarError as problem:
+            end = End(end="unknown", sentence=str(problem))
+            if not self._held.done():
+                self._held.set_exception(problem)
+        except asyncio.CancelledError:
+            end = End(end="refused", sentence=f"{self.agent_id}: withdrawn before it was granted")
+            if not self._held.done():
+                self._held.set_exception(Refused(str(end.sentence)))
+        finally:
+            await self._reap()
+        self._ended.set_result(end)
+
+    async def _from_grant_to_end(self) -> End:
+        while not self._held.done():
+            channel = await self._link.channel(patience_s=RETURN_S)
+            with suppress(_Lost), channel.converse("run", **self._request) as conversation:
+                await self._become_held(conversation)
+                return await self._follow(conversation)
+        while True:
+            channel = await self._link.channel(patience_s=RETURN_S)
+            with suppress(_Lost), channel.converse("stay", agent=self.agent_id, key=self._request["key"]) as conversation:
+                return await self._follow(conversation)
+
+    async def _become_held(self, conversation: Conversation) -> None:
+        """Granted, and the holder placed."""
+        line: Message = {}
+        while line.get("event") != "granted":
+            line = await _next(conversation)
+            self.because = str(line["because"]) if line.get("event") == "queued" else None
+            if "ok" in line:
+                raise BursarError(f"{self.agent_id} ended before it began; `bursar explain {self.agent_id}` tells why")
+        self.summary = str(line["summary"])
+        variables = line["env"]
+        self.environment = {str(name): str(value) for name, value in variables.items()} if isinstance(variables, dict) else {}
+        try:
+            await self._start_holder()
+        except NoOfficer as problem:
+            await self._reap()
+            raise _Lost from problem
+        self._held.set_result(None)
+
+    async def _start_holder(self) -> None:
+        environment = environment_of(None, self.environment, self._link.path)
+        package = parcel(self.placement, b"/bin/sh", environment)
+        reading, writing = os.pipe()
+        try:
+            null = subprocess.DEVNULL
+            words = shim_words(package, writing, "main", HOLDER)
+            self._holder = subprocess.Popen(words, pass_fds=(package, writing), stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", start_new_session=True)
+        finally:
+            os.close(package)
+            os.close(writing)
+        self._watcher = asyncio.create_task(self._report(self._holder), name=f"bursar holder {self.agent_id}")
+        await started(reading)
+
+    async def _report(self, holder: subprocess.Popen[bytes]) -> None:
+        """Tell the officer how the holder ended, so that it need not wait for a word."""
+        returncode = await ended(holder)
+        status = -returncode if returncode < 0 else returncode << 8
+        with suppress(BursarError):
+            await self._link.ask("ended", timeout_s=GONE_S, agent=self.agent_id, key=self._request["key"], status=status)
+
+    async def _follow(self, conversation: Conversation) -> End:
+        """The last word about the agent."""
+        while True:
+            try:
+                body = body_of(await _next(conversation), conversation.number)
+            except NoSuchAgent:
+                return End(end="unknown", sentence=f"{self.agent_id} ended while its officer was away")
+            if body is not None and "end" in body:
+                sentence = body.get("sentence")
+                return End(end=str(body["end"]), sentence=sentence if isinstance(sentence, str) else None)
+
+    async def _reap(self) -> None:
+        """No holder is left, and no descriptor of one."""
+        holder, self._holder = self._holder, None
+        if holder is None:
+            return
+        if holder.stdin is not None:
+            holder.stdin.close()
+        if holder.poll() is None:
+            holder.kill()
+        await asyncio.wait([self._watcher])
+
+    async def _withdraw(self) -> None:
+        """Whoever waited for it waits no more."""
+        self._life.cancel()
+        await asyncio.wait([self._life])
+        await self._kill()
+
+    async def _kill(self) -> None:
+        with suppress(BursarError):
+            await self._link.ask("kill", timeout_s=GONE_S, agent=self.agent_id)
+
+
+class _Lost(Exception):
+    """The connection was lost on the way; the next one takes up the thread."""
+
+
+async def _next(conversation: Conversation) -> Message:
+    """The next line. Raises _Lost when the connection is."""
+    try:
+        return await conversation.line()
+    except NoOfficer as problem:
+        raise _Lost from problem
+
+
+async def ended(process: subprocess.Popen[bytes]) -> int:
+    """The return code of a child, when it has ended: by its pidfd, so that a thousand holders need no thousand threads."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop.add_reader(pidfd, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return process.wait()
