@@ -81,9 +81,18 @@ def test_what_a_row_names_exists(row):
 
 
 def python_name_exists(name):
-    """A module, or what a module has under the last word."""
-    module, _, attribute = name.rpartition(".")
+    """A module, or what a module has under the words behind it: a function, a class, a method."""
     try:
-        return hasattr(importlib.import_module(module), attribute) or bool(importlib.import_module(name))
+        return bool(importlib.import_module(name))
     except ImportError:
-        return False
+        owner, _, attribute = name.rpartition(".")
+    return bool(owner) and hasattr(found_under(owner), attribute)
+
+
+def found_under(name):
+    """The module or object of that dotted name; None where there is none."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        owner, _, attribute = name.rpartition(".")
+    return getattr(found_under(owner), attribute, None) if owner else None
