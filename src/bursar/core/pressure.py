@@ -4,7 +4,7 @@ Levels rise at once and fall only after a calm time below their threshold by a m
 totals over the last second, never averages; what was not read is no level. Sole writer of `State.pressure`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bursar.core.state import Gauge, Pressure, State
@@ -17,6 +17,8 @@ from bursar.units import format_bytes
 
 WINDOW_S = 1.0
 """Stalls are judged over so long …"""
+STALLS_S = 0.5
+"""Between two judgements of cpu and io: nothing is done about them that could be late."""
 LEAST_S = 0.2
 """… and not over less than this."""
 EFFECT_S = 0.03
@@ -29,17 +31,19 @@ SHORT_S = 5.0
 """So is what lasts no longer than this at the present growth."""
 SHORT_PERIOD_S = 0.05
 """Between two looks when it is short."""
+WORDS_S = 1.0
+"""What a gauge reads is put into words so often while all is normal."""
 OUTSIDE = "from outside the agents"
 
 
 class Verdict(NamedTuple):
-    """What one reading says."""
+    """What one reading says. Words are made only where somebody may read them."""
 
     level: Level
     eased: Level
     """What it would be if a margin were added: only below this a level is left."""
-    reading: str
     threshold: str
+    reading: Callable[[], str]
 
 
 def looked(state: State, event: Looked, now_s: float) -> Iterator[Action]:
@@ -48,17 +52,28 @@ def looked(state: State, event: Looked, now_s: float) -> Iterator[Action]:
     pressure.samples.append((now_s, event.vitals))
     while len(pressure.samples) > 2 and pressure.samples[1][0] < now_s - WINDOW_S:
         pressure.samples.popleft()
+    if _is_calm(pressure, now_s):
+        return
     held = holds(state) is not None
     used, ceiling = used_bytes(event.vitals), state.ledger.allocatable["memory"]
     pressure.full_in_s = full_in_s(state)
     yield from _judge(state, "agents", "memory", _agents_memory(state, event.vitals), now_s)
     yield from _judge(state, "node", "memory", _node_memory(state, event.vitals), now_s)
-    for place in ("agents", "node"):
-        for resource in ("cpu", "io"):
+    if now_s - pressure.stalls_s >= STALLS_S:
+        pressure.stalls_s = now_s
+        for place, resource in (("agents", "cpu"), ("agents", "io"), ("node", "cpu"), ("node", "io")):
             yield from _judge(state, place, resource, _stalls(state, place, resource), now_s)
     if held != (holds(state) is not None):
         state.unsettled_queue = True
     yield from _watch(state, used, ceiling)
+
+
+def _is_calm(pressure: Pressure, now_s: float) -> bool:
+    """Whether all was normal at the last look, and agents use what they used then: nothing can have become worse but by others, which is judged each half second."""
+    if len(pressure.samples) < 2 or now_s - pressure.stalls_s >= STALLS_S or pressure.is_short or pressure.full_in_s is not None:
+        return False
+    before, after = pressure.samples[-2][1], pressure.samples[-1][1]
+    return before.agents_bytes == after.agents_bytes and before.ceiling_hits == after.ceiling_hits and not any(gauge.level or gauge.now for gauge in pressure.gauges.values())
 
 
 def holds(state: State) -> Because | None:
@@ -137,24 +152,27 @@ def _agents_memory(state: State, vitals: Vitals) -> Verdict | None:
     used, ceiling, within_s = used_bytes(vitals), max(state.ledger.allocatable["memory"], 1), state.pressure.full_in_s
     if used is None:
         return None
-    reading = f"all agents together use {used / ceiling:.0%} of the {format_bytes(ceiling)} that they may"
-    if within_s is not None and within_s < state.policy.pressure.full_in_moderate_s:
-        reading += f", all of it in {within_s:.1f} s at this growth"
-    by_memory = _by_memory(state.policy.pressure, used / ceiling, within_s, reading)
+    policy = state.policy.pressure
+
+    def reading() -> str:
+        soon = f", all of it in {within_s:.1f} s at this growth" if within_s is not None and within_s < policy.full_in_moderate_s else ""
+        return f"all agents together use {used / ceiling:.0%} of the {format_bytes(ceiling)} that they may{soon}"
+
+    by_memory = _by_memory(policy, used / ceiling, within_s, reading)
     stalled = stall_share(state.pressure, "agents", "memory.full") if _reclaims(state.pressure) else None
-    by_stall = _by_stall(state.policy.pressure, stalled or 0.0, f"at their ceiling all agents together stalled for memory {stalled or 0.0:.0%} of the time")
+    by_stall = _by_stall(policy, stalled or 0.0, lambda: f"at their ceiling all agents together stalled for memory {stalled or 0.0:.0%} of the time")
     state.pressure.is_stalled = by_stall.level >= Level.CRITICAL
-    return max(by_memory, by_stall, key=lambda verdict: verdict.level)
+    return by_stall if by_stall.level > by_memory.level else by_memory
 
 
-def _by_memory(policy: PressurePolicy, share: float, within_s: float | None, reading: str) -> Verdict:
+def _by_memory(policy: PressurePolicy, share: float, within_s: float | None, reading: Callable[[], str]) -> Verdict:
     level, threshold = level_of_memory(policy, share, within_s)
-    return Verdict(level, level_of_memory(policy, share + policy.calm_margin, within_s)[0], reading, threshold)
+    return Verdict(level, level_of_memory(policy, share + policy.calm_margin, within_s)[0], threshold, reading)
 
 
-def _by_stall(policy: PressurePolicy, share: float, reading: str) -> Verdict:
+def _by_stall(policy: PressurePolicy, share: float, reading: Callable[[], str]) -> Verdict:
     level, threshold = level_of_stall(policy, share)
-    return Verdict(level, level_of_stall(policy, share + policy.calm_margin)[0], reading, threshold)
+    return Verdict(level, level_of_stall(policy, share + policy.calm_margin)[0], threshold, reading)
 
 
 def _reclaims(pressure: Pressure) -> bool:
@@ -168,10 +186,12 @@ def _node_memory(state: State, vitals: Vitals) -> Verdict | None:
     total = state.measured.get("memory", 0)
     if vitals.available_bytes is None or not total:
         return None
-    taken = 1 - vitals.available_bytes / total
-    reading = f"{format_bytes(vitals.available_bytes)} of the node's {format_bytes(total)} are available"
-    if taken >= state.policy.pressure.memory_high and is_from_outside(state, vitals):
-        reading += f"; the shortage comes {OUTSIDE}"
+    available, taken = vitals.available_bytes, 1 - vitals.available_bytes / total
+
+    def reading() -> str:
+        outside = f"; the shortage comes {OUTSIDE}" if taken >= state.policy.pressure.memory_high and is_from_outside(state, vitals) else ""
+        return f"{format_bytes(available)} of the node's {format_bytes(total)} are available{outside}"
+
     return _by_memory(state.policy.pressure, taken, None, reading)
 
 
@@ -187,7 +207,7 @@ def _stalls(state: State, place: str, resource: str) -> Verdict | None:
     share = stall_share(state.pressure, place, f"{resource}.some")
     if share is None:
         return None
-    return _by_stall(state.policy.pressure, share, f"tasks stalled for {resource} {share:.0%} of the time")
+    return _by_stall(state.policy.pressure, share, lambda: f"tasks stalled for {resource} {share:.0%} of the time")
 
 
 def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now_s: float) -> Iterator[Action]:
@@ -195,7 +215,9 @@ def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now
     gauge = state.pressure.gauges.setdefault((place, resource), Gauge(since_s=now_s))
     if verdict is None:
         return
-    gauge.now, gauge.reading = verdict.level, verdict.reading
+    gauge.now = verdict.level
+    if gauge.level or verdict.level or now_s - gauge.read_s >= WORDS_S:
+        gauge.reading, gauge.read_s = verdict.reading(), now_s
     if verdict.eased >= gauge.level:
         gauge.calm_s = None
     elif gauge.calm_s is None:
@@ -205,7 +227,7 @@ def _judge(state: State, place: str, resource: str, verdict: Verdict | None, now
     if to != gauge.level:
         gauge.level, gauge.since_s, gauge.calm_s = to, now_s, None
         gauge.threshold = verdict.threshold if to == verdict.level else gauge.threshold
-        because = Because(f"{place} {resource} is {to}", verdict.reading, gauge.threshold)
+        because = Because(f"{place} {resource} is {to}", gauge.reading, gauge.threshold)
         yield Announce(because=because, topic=Topic.PRESSURE_CHANGED, body={"place": place, "resource": resource, "level": str(to), "because": str(because)})
     elif verdict.level == gauge.level:
         gauge.threshold = verdict.threshold

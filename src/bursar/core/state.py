@@ -135,6 +135,8 @@ class Gauge:
     """What the last reading alone says."""
     since_s: float = 0.0
     reading: str = "not read yet"
+    read_s: float = float("-inf")
+    """When that was put into words."""
     threshold: str = ""
     calm_s: float | None = None
     """Since when less would do; None while it would not."""
@@ -148,6 +150,8 @@ class Pressure:
     """(second, vitals) of the last moments, oldest first."""
     gauges: dict[tuple[str, str], Gauge] = field(default_factory=dict)
     """By (place, resource): ("agents", "memory"), ("node", "cpu"), …"""
+    stalls_s: float = float("-inf")
+    """When cpu and io were judged last."""
     full_in_s: float | None = None
     """Until all agents together have used up their ceiling at the present growth; None: they do not grow."""
     is_stalled: bool = False

@@ -66,6 +66,8 @@ class LinuxHost(ABC):
         self._kept = KeptFiles(self._tree.directory)
         self._pressure: dict[str, dict[str, int]] | None = None
         self._meminfo: int | None = None
+        self._together: tuple[tuple[int | None, int | None], int | None, int | None] = ((None, None), None, None)
+        """What all agents together used and stalled when they were last looked at closely, of it file cache, and how often they had hit their ceiling."""
         self._came_from: dict[str, str] = {}
 
     # --- what differs between back ends
@@ -329,16 +331,25 @@ class LinuxHost(ABC):
 
     def vitals(self) -> Vitals:
         """Stall totals and memory of the node and of agents/; a file that this kernel lacks is unknown."""
+        stalls = self._stalls()
+        seen = self.usage(""), stalls["agents"].get("memory.some")
+        if seen != self._together[0]:
+            self._together = seen, *self._cache_and_hits()
+        return Vitals(
+            stalls_us=stalls,
+            agents_bytes=seen[0],
+            agents_cache_bytes=self._together[1],
+            ceiling_hits=self._together[2],
+            available_bytes=self._available(),
+        )
+
+    def _cache_and_hits(self) -> tuple[int | None, int | None]:
+        """Of all agents together. Neither moves while they use the same and none of them stalls for memory."""
         hierarchy, name, key = self.HITS
         with self._watcher.lock:
             stat, hits = self._kept_read(CEILING, self.USAGE[0], "memory.stat"), self._kept_read(CEILING, hierarchy, name)
-        return Vitals(
-            stalls_us=self._stalls(),
-            agents_bytes=self.usage(""),
-            agents_cache_bytes=None if stat is None else sum(value_of(stat, key) or 0 for key in self.CACHE),
-            ceiling_hits=None if hits is None else value_of(hits, key) if key is not None else int(hits),
-            available_bytes=self._available(),
-        )
+        cache = None if stat is None else sum(value_of(stat, word) or 0 for word in self.CACHE)
+        return cache, None if hits is None else value_of(hits, key) if key is not None else int(hits)
 
     def _available(self) -> int | None:
         if self._meminfo is None:
