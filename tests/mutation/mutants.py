@@ -32,6 +32,7 @@ BRANCHES = {
     "DropOutput": "tests/officer/test_control.py::test_files_of_forgotten_agents_are_dropped",
     "Freeze": "tests/officer/test_control.py::test_a_frozen_agent_stands_still_until_it_is_thawed",
     "Kill": "tests/officer/test_run.py::test_whatever_a_command_leaves_behind_is_gone_with_it[setsid]",
+    "LeaveWord": "tests/officer/test_ladder.py::test_the_wrapper_of_a_stopped_call_says_why",
     "Mark": "tests/officer/test_restart.py::test_a_users_freeze_is_known_to_the_next_officer",
     "OpenOutput": "tests/officer/test_control.py::test_output_of_a_detached_command_can_be_read_after_its_end",
     "Place": "tests/officer/test_run.py::test_the_command_lives_in_its_own_cell_in_every_hierarchy",

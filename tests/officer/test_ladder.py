@@ -239,6 +239,20 @@ def test_the_worst_tool_call_goes_and_its_agent_lives(world: World, neighbour: N
     neighbour.is_well()
 
 
+def test_the_wrapper_of_a_stopped_call_says_why(world: World, neighbour: Neighbour):
+    """It made the call without the officer, and finds a word from it."""
+    host = hog(world, "wrapped")
+    prefix = world.bursar("shell-prefix").stdout.strip()
+    script = "held = []\nimport time\nfor _ in range(2000): held.append(bytearray(1 << 20)), time.sleep(1 / 80)"
+    call = host.tell(run=[prefix, f"exec {sys.executable} -I -S -c '{script}'"])
+    assert call["code"] == 137
+    assert "was stopped by bursar: all agents together use" in call["err"]
+    assert "Agent wrapped goes on" in call["err"]
+    until(lambda: not list((world.state / "run/envelopes").glob("wrapped:*")), "the word is taken away")
+    assert world.life("wrapped") == "running"
+    neighbour.is_well()
+
+
 def test_burstable_above_its_request_goes_only_after_best_effort(world: World, neighbour: Neighbour):
     """Its turn comes when no best-effort agent is left, and only as far as it is above its request."""
     before = steps(world)

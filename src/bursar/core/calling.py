@@ -10,7 +10,7 @@ from bursar.core.access import forbids, unknown
 from bursar.core.explain import call_sentence
 from bursar.core.life import tell
 from bursar.core.state import Agent, Call, State
-from bursar.model.actions import Action, Answer, Because, Kill, Refuse
+from bursar.model.actions import Action, Answer, Because, Kill, LeaveWord, Refuse
 from bursar.model.agents import Life
 from bursar.model.events import CallAsked, CallReturned, CallSeen, OutOfMemory, Removed
 from bursar.model.kernel import Limits
@@ -87,7 +87,8 @@ def call_seen(state: State, event: CallSeen, now_s: float) -> Iterator[Action]:
         agent.calls[event.call] = Call(number=event.call, limits=None, by_wrapper=True, populated=True)
     elif not event.present and known is not None and known.by_wrapper:
         del agent.calls[event.call]
-    yield from ()
+        if known.stopped is not None:
+            yield LeaveWord(because=Because("the wrapper has said it"), agent_id=agent.id, part=f"call-{event.call}", sentence="")
 
 
 def out_of_memory(state: State, event: OutOfMemory, now_s: float) -> Iterator[Action]:

@@ -16,7 +16,7 @@ from bursar.core.life import record, tell
 from bursar.core.pressure import full_in_s, used_bytes
 from bursar.core.restraining import freeze_by_ladder, thaw_by_ladder
 from bursar.core.state import Agent, Call, Gauge, State
-from bursar.model.actions import Action, Because, Reclaim, Warn
+from bursar.model.actions import Action, Because, LeaveWord, Reclaim, Warn
 from bursar.model.agents import End, Life, QosClass, RestraintBy, Squeeze
 from bursar.model.pressure import Level, Rung
 from bursar.model.resources import STOCKS, parse_amount
@@ -55,11 +55,15 @@ def protect(state: State, now_s: float) -> Iterator[Action]:
 
 
 def tiers(state: State) -> tuple[list[Agent], list[Agent]]:
-    """Who may be touched: best-effort agents, then the others as far as they use more than their request. Who was not read is not known, and not touched."""
+    """Who may be touched: best-effort agents, then the others as far as they use more than their request.
+
+    Who was not read is not known, and not touched; who has a request not before a look at which each that had moved was read.
+    """
     least = int(LEAST_SHARE * state.ledger.allocatable["memory"])
     touchable = [agent for agent in state.agents.values() if agent.life is Life.RUNNING and agent.id not in state.ladder.spared and above(agent) >= least]
     best_effort = [agent for agent in touchable if agent.spec.qos is QosClass.BEST_EFFORT]
-    return best_effort, [agent for agent in touchable if agent.spec.qos is not QosClass.BEST_EFFORT]
+    others = [agent for agent in touchable if agent.spec.qos is not QosClass.BEST_EFFORT]
+    return best_effort, others if state.pressure.samples[-1][0] > state.pressure.short_s else []
 
 
 def above(agent: Agent) -> int:
@@ -230,6 +234,8 @@ def _stop_call(state: State, agents: list[Agent], because: Because, now_s: float
     state.ladder.changed_s = now_s
     state.ladder.victim = (agent.id, f"call-{call.number}")
     state.dirty.add(agent.id)
+    if call.by_wrapper:
+        return [told, LeaveWord(because=because, agent_id=agent.id, part=f"call-{call.number}", sentence=call.stopped)]
     return [told]
 
 

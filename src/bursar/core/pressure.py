@@ -239,7 +239,7 @@ def _watch(state: State, used: int | None, ceiling: int) -> Iterator[Action]:
     is_short = used is not None and (ceiling - used < SHORT_SHARE * ceiling or (within_s is not None and within_s < SHORT_S))
     if is_short == pressure.is_short:
         return
-    pressure.is_short = is_short
+    pressure.is_short, pressure.short_s = is_short, pressure.samples[-1][0] if is_short else float("inf")
     sense = state.policy.sense
     because = Because("memory is short" if is_short else "memory is not short any more")
     yield Watch(because=because, agent_id="", period_s=min(SHORT_PERIOD_S, sense.node_s) if is_short else sense.node_s)

@@ -158,6 +158,8 @@ class Pressure:
     """All agents together stall critically for memory, at their ceiling."""
     is_short: bool = False
     """Little is left below the ceiling, or soon will be: looked at more often."""
+    short_s: float = float("inf")
+    """Since when."""
 
     def level(self, place: str, resource: str) -> Level:
         """Of one gauge; what was never read is normal."""

@@ -181,6 +181,14 @@ class Warn(Action, frozen=True, kw_only=True):
     sentence: str
 
 
+class LeaveWord(Action, frozen=True, kw_only=True):
+    """What the agent's own wrapper shall say when its tool call is gone: it asks nobody. Empty: nothing any more."""
+
+    agent_id: str
+    part: str
+    sentence: str
+
+
 class Watch(Action, frozen=True, kw_only=True):
     """Read this agent ("": the node and all agents together) each *period_s* seconds; None: no more."""
 

@@ -223,6 +223,13 @@ class Hands:
         else:
             self._outputs.say(action.agent_id, f"bursar: {action.sentence}\n")
 
+    def leave_word(self, action: actions.LeaveWord) -> None:
+        """Where the wrapper looks when its call has ended. A disk that takes nothing costs the word, not the kill."""
+        try:
+            self._outputs.leave_word(action.agent_id, action.part, action.sentence)
+        except OSError as problem:
+            log.warning("no word left agent=%s part=%s reason=%s", action.agent_id, action.part, problem)
+
     def watch(self, action: actions.Watch) -> None:
         """From now on (or no longer) read this agent."""
         self._sense.watch(action.agent_id, action.period_s)

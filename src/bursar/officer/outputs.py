@@ -13,7 +13,7 @@ from bursar.model.agents import Spec
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy
 from bursar.model.resources import STOCKS, parse_amount
-from bursar.wire.wrapper import envelope_line
+from bursar.wire.wrapper import WORD, envelope_line
 
 COLLAPSE_RANGE, PUNCH_HOLE_KEEP_SIZE = 0x08, 0x03
 """fallocate(2)."""
@@ -63,7 +63,7 @@ class Outputs:
         """Remove the files of agents that ended under an earlier officer: nobody remembers them."""
         for directory in (self._logs, self._statuses, self._envelopes):
             for path in directory.iterdir():
-                if path.name not in living:
+                if path.name.partition(WORD)[0] not in living:
                     path.unlink(missing_ok=True)
 
     def drop(self, agent_id: str) -> None:
@@ -72,6 +72,23 @@ class Outputs:
         self._holes.pop(agent_id, None)
         for directory in (self._logs, self._statuses, self._envelopes):
             (directory / agent_id).unlink(missing_ok=True)
+        self._drop_words(agent_id)
+
+    def leave_word(self, agent_id: str, part: str, sentence: str) -> None:
+        """For the wrapper of a call: one line that it says when the call has ended. An empty one is taken away."""
+        path = self._envelopes / f"{agent_id}{WORD}{part}"
+        if not sentence:
+            path.unlink(missing_ok=True)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(descriptor, f"{sentence}\n".encode())
+        finally:
+            os.close(descriptor)
+
+    def _drop_words(self, agent_id: str) -> None:
+        for path in self._envelopes.glob(f"{agent_id}{WORD}*"):
+            path.unlink(missing_ok=True)
 
     def log(self, agent_id: str) -> Path:
         """Where the agent's output is."""
@@ -110,6 +127,7 @@ class Outputs:
     def drop_envelope(self, agent_id: str) -> None:
         """The agent ended."""
         (self._envelopes / agent_id).unlink(missing_ok=True)
+        self._drop_words(agent_id)
 
     def overgrown(self) -> list[str]:
         """Agents whose log uses more than it may."""

@@ -23,6 +23,7 @@ Performed = (
     | actions.Remove
     | actions.Reclaim
     | actions.Warn
+    | actions.LeaveWord
     | actions.Mark
     | actions.OpenOutput
     | actions.DropOutput
@@ -67,6 +68,8 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.remove(action)
         case actions.Reclaim():
             hands.reclaim(action)
+        case actions.LeaveWord():
+            hands.leave_word(action)
         case actions.Warn():
             hands.warn(action)
         case actions.Mark():

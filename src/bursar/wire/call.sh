@@ -114,6 +114,12 @@ _b_ran_out() {
         "Try fewer workers at once or smaller inputs, or give the agent more: bursar resize $_b_agent memory=AMOUNT" >&2
 }
 
+# Whether the officer has stopped this call; then it left a word why.
+_b_was_stopped() {
+    { read -r _b_word <"$_b_envelopes/$_b_agent:call-$_b_call"; } 2>/dev/null || return 1
+    echo "bursar: $_b_word" >&2
+}
+
 _b_find_agent || _b_ask_officer "$@"
 { read -r _b_most _b_most_pids _b_at_once <"$_b_envelopes/$_b_agent"; } 2>/dev/null || _b_ask_officer "$@"
 [ -w "$_b_memory/$_b_agent" ] && _b_fits || _b_ask_officer "$@"
@@ -137,6 +143,7 @@ trap : INT QUIT
 _b_status=$?
 _b_sweep
 # After an out-of-memory kill the cell stays, for the officer to record. Nobody waits for the rmdir.
+[ "$_b_status" -eq 137 ] && _b_was_stopped
 _b_ran_out || { rmdir @CELLS@ </dev/null >/dev/null 2>&1 & }
 if [ "$_b_status" -eq 130 ]; then
     trap - INT

@@ -8,6 +8,9 @@ NAME = "call.sh"
 ENVELOPES = "envelopes"
 """In the runtime directory: one file an agent with the line `MEMORY_BYTES|max PIDS AT_ONCE`, mode 0644."""
 
+WORD = ":"
+"""Between agent and call in the name of a file there: what the wrapper says when the officer has stopped that call. No name has it."""
+
 _SETPRIV = "/usr/bin/setpriv"
 """Of util-linux. With it the command gets SIGTERM when the wrapper itself is killed, as it would without a wrapper between."""
 
