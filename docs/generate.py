@@ -9,13 +9,18 @@ import msgspec
 from msgspec import inspect
 from typer.main import get_command
 
-from bursar.cli import call, cold, run, shell_prefix
+from bursar.cli import call, cold, plan, run, shell_prefix
 from bursar.cli.words import Flag
 from bursar.model import policy
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- generated -->\n", "<!-- end -->\n"
-HOT: dict[str, tuple[str, Mapping[str, Flag]]] = {"run": (run.HEAD, run.FLAGS), "call": (call.HEAD, call.FLAGS), "shell-prefix": (shell_prefix.HEAD, shell_prefix.FLAGS)}
+HOT: dict[str, tuple[str, Mapping[str, Flag]]] = {
+    "run": (run.HEAD, run.FLAGS),
+    "call": (call.HEAD, call.FLAGS),
+    "shell-prefix": (shell_prefix.HEAD, shell_prefix.FLAGS),
+    "plan": (plan.HEAD, plan.FLAGS),
+}
 
 
 def docstrings(source: str) -> dict[tuple[str, str], str]:
@@ -47,9 +52,13 @@ def type_words(kind: inspect.Type) -> tuple[str, str]:
         case inspect.DictType():
             value, limits = type_words(kind.value_type)
             return f"table of {value}s", limits
+        case inspect.VarTupleType():
+            value, limits = type_words(kind.item_type)
+            return f"list of {value}s", limits
         case inspect.UnionType():
-            optional = any(isinstance(part, inspect.NoneType) for part in kind.types)
-            return "amount", "≥ 0, may be left out" if optional else "≥ 0"
+            parts = [part for part in kind.types if not isinstance(part, inspect.NoneType)]
+            word, limits = type_words(parts[0]) if len(parts) == 1 else ("amount", "≥ 0")
+            return word, f"{limits}, may be left out" if len(parts) < len(kind.types) else limits
         case _:
             raise TypeError(f"docs/generate.py has no words for {kind}")
 

@@ -38,7 +38,10 @@ class Host(Protocol):
 
     # cells; these may block and run in the officer's worker threads
     def shape(self, cell: Cell, limits: Limits) -> Limits:
-        """Make the cell if missing, write what differs, in an order the kernel takes; returns what it reads back. Raises Busy."""
+        """Make the cell if missing, write what differs, in an order the kernel takes; returns what it reads back.
+
+        Raises Busy where memory cannot be lowered yet: nothing else has changed then but the cores, which never have to wait.
+        """
 
     def normalise(self, limits: Limits) -> Limits:
         """*limits* as the kernel would read them back (pages, rounding, what this host cannot keep)."""
@@ -94,6 +97,9 @@ class Host(Protocol):
 
     def kept(self, cell: Cell, limits: Limits) -> list[Kept]:
         """How cpu, memory and pids are kept here, with the kernel files."""
+
+    def file_limit(self, pid: int) -> int | None:
+        """The largest file that the process may write (RLIMIT_FSIZE); None when nothing bounds it, or it is gone."""
 
     def agent_of(self, pid: int) -> str | None:
         """The agent in whose cgroup *pid* lives, by /proc/PID/cgroup; None outside."""

@@ -4,11 +4,16 @@
 Amounts are integers in 0..MAX_AMOUNT; 2^53 is the largest integer that every JSON reader keeps exact.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from bursar.errors import InvalidAmount
 
 MAX_AMOUNT = 2**53
+MAX_NUMBER = 8191
+"""Of a core or device: the largest that a kernel can be built for (CONFIG_NR_CPUS)."""
+MAX_LIST = 8192
+"""Characters in a written list of numbers."""
 MAX_TEXT = 64
 """Characters in a written amount."""
 
@@ -86,6 +91,33 @@ def parse_seconds(text: str | int | float, field: str) -> float:
     if fraction is None or suffix not in _SECONDS:
         raise InvalidAmount(f"{field} must be a time such as 30s, got {shown(text)}; write for example {field}=30s")
     return fraction[0] / fraction[1] * _SECONDS[suffix]
+
+
+def parse_numbers(text: str, field: str) -> tuple[int, ...]:
+    """The numbers in a list such as "0-3,6", as the kernel writes cores, in order. Raises InvalidAmount."""
+    found: set[int] = set()
+    for piece in text.split(",") if len(text) <= MAX_LIST else [""]:
+        first, dash, last = piece.strip().partition("-")
+        ends = [_digits(first), _digits(last if dash else first)]
+        if ends[0] is None or ends[1] is None or ends[0] > ends[1]:
+            raise InvalidAmount(f"{field} must be numbers such as 0-3,6 (at most {MAX_NUMBER}), got {shown(text)}; write for example {field}=0-3")
+        found.update(range(ends[0], ends[1] + 1))
+    return tuple(sorted(found))
+
+
+def _digits(word: str) -> int | None:
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 5 and int(word) <= MAX_NUMBER else None
+
+
+def format_numbers(numbers: Iterable[int]) -> str:
+    """*numbers* as the kernel writes cores: (0, 1, 2, 5) → "0-2,5"."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def format_bytes(amount: int) -> str:

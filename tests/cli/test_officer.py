@@ -143,6 +143,9 @@ V2 = Facts(
     has_psi=True,
     has_swap=True,
     counts_swap=True,
+    has_cpuset=True,
+    has_gpu=False,
+    counts_gpus=False,
     has_systemd=True,
     descriptors=1 << 20,
 )
@@ -171,6 +174,9 @@ def test_a_healthy_machine_has_no_findings():
         ({"unified": frozenset(), "v1": frozenset({"cpu", "memory", "pids"})}, "v1 controllers", "cgroup_no_v1=all"),
         ({"unified": frozenset(), "v1": frozenset({"cpu", "memory", "pids"}), "counts_swap": False}, "swap is not counted", "swapaccount=1"),
         ({"has_psi": False}, "does not tell how long work stalls", "psi=1"),
+        ({"has_cpuset": False}, "no agent can have cores of its own", "echo +cpuset"),
+        ({"has_cpuset": False, "unified": frozenset(), "v1": frozenset({"cpu", "memory", "pids"})}, "no agent can have cores of its own", "mount -t cgroup -o cpuset"),
+        ({"has_gpu": True}, "devices that nobody counts", "pip install 'bursar[gpu]'"),
         ({"descriptors": 1024}, "only 1024 files may be open: about 146 agents", "ulimit -n 14000"),
     ],
 )
@@ -188,6 +194,14 @@ def test_what_a_v1_tree_cannot_do_is_not_claimed():
     assert how["whole tool call at out of memory"] == "watched"
     assert how["memory of a guaranteed agent"] == how["stalls"] == "missing"
     assert how["swap"] == "watched"
+
+
+def test_cores_and_devices_are_called_what_they_are():
+    """Cores are enforced where there is a cpuset, and missing elsewhere; devices are never more than recorded."""
+    for has in (True, False):
+        how = {row["dimension"]: row["how"] for row in report(facts(has_cpuset=has, has_gpu=has, counts_gpus=True))["kept"]}
+        assert how["cores of an exclusive agent"] == ("enforced" if has else "missing")
+        assert how["gpu"] == "recorded"
 
 
 def test_doctor_works_without_an_officer(bursar, places):

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from bursar.wire.start import Placement, opened, parcel
 from tests.client.test_run import FACTS
 from tests.client.worlds import ToyWorld
@@ -74,9 +76,10 @@ def test_a_start_that_is_not_placed_is_told(world: ToyWorld):
     assert (done.returncode, done.stdout) in ((0, "w1\n"), (125, ""))
 
 
-def test_a_parcel_can_be_opened_again():
+@pytest.mark.parametrize("largest", [None, 4096], ids=["no bound", "a bound"])
+def test_a_parcel_can_be_opened_again(largest):
     """A restart reads what the first start read; any byte may be in it."""
-    placement = Placement(socket="/run/s", agent="w1", part="main", key="k" * 32)
+    placement = Placement(socket="/run/s", agent="w1", part="main", key="k" * 32, file_size_bytes=largest)
     environment = {b"A": b"x=y", b"bad.name": b"\xff", b"EMPTY": b""}
     file = parcel(placement, b"/bin/true", environment)
     for _ in range(2):

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import pytest
+
 from bursar.errors import BursarError
 from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.root import open_host
@@ -42,6 +44,12 @@ class Bench(Protocol):
 
     def lives(self, pid: int) -> bool:
         """Whether the process runs still."""
+
+    def now_s(self) -> float:
+        """Seconds on the clock of this world."""
+
+    def cores_of(self, pid: int) -> tuple[int, ...]:
+        """Where the process may run."""
 
     def kill_process(self, pid: int) -> None:
         """End one process as anybody could."""
@@ -80,6 +88,13 @@ class SimulatedBench:
 
     def lives(self, pid: int) -> bool:
         return pid in self.machine.processes
+
+    def now_s(self) -> float:
+        return self.machine.now_s
+
+    def cores_of(self, pid: int) -> tuple[int, ...]:
+        cell = self.machine.processes[pid].cell
+        return self.machine.cores if cell is None else self.machine.cores_of(cell)
 
     def kill_process(self, pid: int) -> None:
         self.machine.end(pid)
@@ -141,6 +156,12 @@ class KernelBench:
                 return file.read().rpartition(b") ")[2][:1] != b"Z"
         except OSError:
             return False
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def cores_of(self, pid: int) -> tuple[int, ...]:
+        return cores_allowed(pid)
 
     def kill_process(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -206,6 +227,14 @@ def _spin() -> None:
         pass
 
 
+def cores_allowed(pid: int) -> tuple[int, ...]:
+    """Cpus_allowed_list of the process, as the kernel says it."""
+    with open(f"/proc/{pid}/status") as file:
+        written = next(line.split()[1] for line in file if line.startswith("Cpus_allowed_list:"))
+    ranges = [piece.partition("-") for piece in written.split(",")]
+    return tuple(number for first, _, last in ranges for number in range(int(first), int(last or first) + 1))
+
+
 def why_no_kernel() -> str | None:
     """What stands against tests on this machine's own kernel; None when nothing does."""
     if sys.platform != "linux":
@@ -254,6 +283,12 @@ class Fixture:
         reading = self.host.read(cell)
         assert reading is not None, f"{cell.path} is gone"
         return reading
+
+    def two_cores(self) -> tuple[int, int]:
+        """Two cores on which agents can be kept; the test is skipped where there are none."""
+        if len(self.host.capabilities.cores) < 2:
+            pytest.skip("agents can be kept on fewer than two cores here: no cpuset, or one core")
+        return self.host.capabilities.cores[0], self.host.capabilities.cores[-1]
 
     def told(self, kind: type, **fields: Any) -> Iterator[Any]:
         """Notices of that kind with these fields, so far."""

@@ -1,5 +1,6 @@
 """What every host promises (`bursar.seams.Host`), on numbers and on this machine's kernel."""
 
+import msgspec
 import pytest
 
 from bursar.errors import Busy, HostError
@@ -229,6 +230,77 @@ def test_a_limit_below_what_is_in_use_must_wait(world):
         world.host.shape(A, Limits(memory_bytes=16 * MIB, pids=5))
     assert world.host.seen()[0].limits == world.host.normalise(LIMITS)
     assert world.bench.lives(pid)
+
+
+def on(*cpus: int) -> Limits:
+    """The usual limits on these cores."""
+    return msgspec.structs.replace(LIMITS, cpus=cpus)
+
+
+def test_an_agent_runs_only_on_the_cores_that_it_is_kept_on(world):
+    """From its first instruction, with what it forks and its tool calls; its neighbour is where it was."""
+    first, second = world.two_cores()
+    free = world.agent("b")
+    pid = world.agent("a", Demand(children=2), on(second))
+    call = call_cell("a", 1)
+    world.host.shape(call, Limits(memory_bytes=24 * MIB, pids=8))
+    called = world.run(call, Demand())
+    world.bench.until(lambda: world.reading(A).pids == 4, "it has forked")
+    assert {world.bench.cores_of(member) for member in (pid, called, *world.host.pids(A))} == {(second,)}
+    assert set(world.bench.cores_of(free)) >= {first, second}
+
+
+def test_running_agents_are_moved_and_may_run_anywhere_again(world):
+    """Both at once, swapped, and set free: processes, forks and calls follow, what is read back is what was asked for."""
+    first, second = world.two_cores()
+    world.agent("a", Demand(children=3))
+    world.agent("b", Demand(children=3))
+    world.bench.until(lambda: world.reading(A).pids == world.reading(B).pids == 4, "both have forked")
+    everywhere = world.bench.cores_of(world.host.pids(A)[0])
+    for ours, others in ((first, second), (second, first)):
+        for cell, cpu in ((A, ours), (B, others)):
+            assert world.host.shape(cell, on(cpu)) == world.host.normalise(on(cpu))
+            assert {world.bench.cores_of(pid) for pid in world.host.pids(cell)} == {(cpu,)}
+    for cell in (A, B):
+        assert world.host.shape(cell, LIMITS) == world.host.normalise(LIMITS)
+        assert {world.bench.cores_of(pid) for pid in world.host.pids(cell)} == {everywhere}
+
+
+def test_cores_do_not_wait_for_memory(world):
+    """A limit below what is in use must wait; whoever is to leave a core leaves it all the same."""
+    _, second = world.two_cores()
+    pid = world.agent("a", Demand(memory_bytes=40 * MIB))
+    world.until_grown(A, 40 * MIB)
+    with pytest.raises(Busy):
+        world.host.shape(A, msgspec.structs.replace(on(second), memory_bytes=16 * MIB))
+    assert world.bench.cores_of(pid) == (second,)
+    assert world.host.seen()[0].limits == world.host.normalise(on(second))
+
+
+def test_two_agents_on_one_core_get_no_more_than_one(world):
+    """By the time that they were on a cpu; the other core is there for others."""
+    first, _ = world.two_cores()
+    began_s = world.bench.now_s()
+    for name in "ab":
+        world.agent(name, Demand(cpu_millicores=1000), on(first))
+
+    def used_us() -> int:
+        return world.reading(A).cpu_usage_us + world.reading(B).cpu_usage_us
+
+    world.bench.until(lambda: used_us() > 600_000, "they have run")
+    assert used_us() <= 1.05e6 * (world.bench.now_s() - began_s)
+
+
+def test_a_new_officer_finds_who_is_kept_where(world):
+    """And who is kept nowhere; to be kept on every core is to be kept on none."""
+    first, second = world.two_cores()
+    world.agent("a", limits=on(second))
+    world.agent("b", limits=on(*world.host.capabilities.cores))
+    world.bench.reopen()
+    assert [seen.limits.cpus for seen in world.host.seen()] == [(second,), None]
+    assert world.host.capabilities.cores[0] == first
+    assert [kept.resource for kept in world.host.kept(A, on(second))].count("cores") == 1
+    assert "cores" not in [kept.resource for kept in world.host.kept(B, LIMITS)]
 
 
 def test_a_removed_agent_is_gone(world):

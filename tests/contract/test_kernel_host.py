@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
-from bursar.errors import HostError, NoCgroups
+from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import process
 from bursar.hosts.linux.mounts import UNIFIED
 from bursar.hosts.linux.root import open_host
@@ -89,6 +90,91 @@ def test_a_limit_that_somebody_changed_is_seen_and_put_right(kernel):
     write(f"{directory(kernel, name[0], A)}/{name[1]}", "77")
     assert kernel.host.seen()[0].limits.pids == 77
     assert kernel.host.shape(A, LIMITS).pids == LIMITS.pids
+
+
+def cpuset_of(world, name):
+    """Where the cores of an agent stand."""
+    return world.host.kept(Cell(name), msgspec.structs.replace(LIMITS, cpus=world.two_cores()[:1]))[-1].files[0]
+
+
+def test_a_fleet_that_is_kept_nowhere_has_no_cpuset(kernel):
+    """No directory is made, no controller enabled, no file written; the first that is kept somewhere brings them."""
+    first, _ = kernel.two_cores()
+    kernel.agent("a")
+    path = cpuset_of(kernel, "a")
+    assert not os.path.exists(path)
+    kernel.host.shape(A, msgspec.structs.replace(LIMITS, cpus=(first,)))
+    assert os.path.exists(path)
+
+
+def test_a_cpuset_that_was_left_half_made_is_finished(kernel):
+    """By an officer that died between making it and saying which memory it has; nobody could join it."""
+    if not is_hybrid(kernel):
+        pytest.skip("a cpuset of v2 is whole at once")
+    first, _ = kernel.two_cores()
+    root = kernel.host.record["cpuset"]
+    for place in (root, f"{root}/agents", f"{root}/agents/a"):
+        os.mkdir(place)
+    pid = kernel.agent("a", limits=msgspec.structs.replace(LIMITS, cpus=(first,)))
+    assert kernel.bench.cores_of(pid) == (first,)
+
+
+def test_cores_that_somebody_changed_are_seen_and_put_right(kernel):
+    """Also a process that was moved out of them by root, where that is another hierarchy."""
+    first, second = kernel.two_cores()
+    limits = msgspec.structs.replace(LIMITS, cpus=(first,))
+    pid = kernel.agent("a", limits=limits)
+    write(cpuset_of(kernel, "a"), str(second))
+    assert kernel.host.seen()[0].limits.cpus == (second,)
+    if is_hybrid(kernel):
+        write(f"{os.path.dirname(kernel.host.record['cpuset'])}/cgroup.procs", str(pid))
+    assert kernel.host.shape(A, limits).cpus == (first,)
+    assert kernel.bench.cores_of(pid) == (first,)
+
+
+def test_a_core_that_does_not_exist_is_refused_by_the_kernel_and_said_so(kernel):
+    """The old ones stand."""
+    first, _ = kernel.two_cores()
+    limits = msgspec.structs.replace(LIMITS, cpus=(8000,))
+    kernel.host.shape(A, msgspec.structs.replace(LIMITS, cpus=(first,)))
+    with pytest.raises(HostError, match="cpuset"):
+        kernel.host.shape(A, limits)
+    assert kernel.host.seen()[0].limits.cpus == (first,)
+
+
+def test_nobody_escapes_who_forks_while_it_is_moved(kernel):
+    """Each child of a bomb that is kept at its number of processes."""
+    first, _ = kernel.two_cores()
+    script = "import os, time\nwhile True:\n  try:\n    if os.fork() == 0: time.sleep(0.01); os._exit(0)\n    os.waitpid(-1, os.WNOHANG)\n  except OSError: pass"
+    kernel.host.shape(A, LIMITS)
+    bomb = subprocess.Popen([sys.executable, "-c", f"import sys; sys.stdin.read(1)\n{script}"], stdin=subprocess.PIPE)
+    try:
+        kernel.host.place(Cell("a", MAIN), bomb.pid, 0)
+        bomb.stdin.write(b"g")
+        bomb.stdin.close()
+        kernel.bench.until(lambda: kernel.reading(A).pids >= 8, "it forks")
+        kernel.bench.until(lambda: shaped(kernel, msgspec.structs.replace(LIMITS, cpus=(first,))), "it is moved")
+        members = [pid for pid in kernel.host.pids(A) if kernel.bench.lives(pid)]
+        assert {cores for pid in members if (cores := cores_of(kernel, pid))} == {(first,)}
+    finally:
+        kernel.host.kill(A)
+        bomb.wait()
+
+
+def shaped(world, limits):
+    """Whether the kernel took the limits now."""
+    try:
+        return world.host.shape(A, limits) == world.host.normalise(limits)
+    except Busy:
+        return False
+
+
+def cores_of(world, pid):
+    """Where it may run; None when it is gone."""
+    try:
+        return world.bench.cores_of(pid)
+    except (OSError, StopIteration):
+        return None
 
 
 def test_an_agent_that_was_removed_by_somebody_else_is_gone_everywhere(kernel):
@@ -368,7 +454,7 @@ def test_a_recorded_tree_that_is_gone_with_everything_above_it_is_made_anew(kern
 def test_capacity_is_no_more_than_what_is_above_us_allows(kernel):
     """A host whose tree stands below a limit has that much."""
     kernel.host.shape(A, Limits(memory_bytes=64 * MIB, pids=33, cpu_millicores=500))
-    inner = {name: value if name == "back_end" else f"{kernel.host.wrapper_paths[name]}/a/inner" for name, value in kernel.host.record.items()}
+    inner = {hierarchy: f"{agents}/a/inner" for hierarchy, agents in kernel.host.wrapper_paths.items()} | {"back_end": kernel.host.record["back_end"]}
     host = open_host(inner, "x")
     capacity = host.capacity()
     host.close()

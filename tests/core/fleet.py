@@ -20,16 +20,18 @@ GIB = 2**30
 MIB = 2**20
 ALICE, BOB, ROOT = Peer(1000, 11), Peer(1001, 12), Peer(0, 13)
 NODE = {"cpu": 4000, "memory": 8 * GIB, "pids": 32768, "disk": 100 * GIB}
-CAPABILITIES = Capabilities(name="test", can_protect_from_agents=True, can_throttle_memory=True, can_kill_whole_call=True, calls_without_officer=True, swap=False)
+CAPABILITIES = Capabilities(
+    name="test", can_protect_from_agents=True, can_throttle_memory=True, can_kill_whole_call=True, calls_without_officer=True, swap=False, cores=(0, 1, 2, 3)
+)
 PLAIN = Policy(node=NodePolicy(reserve={}, reserve_share=0.0))
 
 
 class Fleet:
     """The machine with a fake kernel below and fake clients above."""
 
-    def __init__(self, policy: Policy = PLAIN, node: dict[str, int] | None = None, capabilities: Capabilities = CAPABILITIES) -> None:
+    def __init__(self, policy: Policy = PLAIN, node: dict[str, int] | None = None, capabilities: Capabilities = CAPABILITIES, gpus: tuple[int, ...] = ()) -> None:
         self.now_s = 1000.0
-        self.state: State = machine.new_state(policy, capabilities, node or NODE, runtime="/run/test", socket="/run/test/officer.sock")
+        self.state: State = machine.new_state(policy, capabilities, node or NODE, gpus=gpus, runtime="/run/test", socket="/run/test/officer.sock")
         self.lines: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.refusals: dict[int, actions.Refuse] = {}
         self.records: list[actions.Record] = []

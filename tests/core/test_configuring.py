@@ -1,9 +1,6 @@
 """A new policy while agents run: taken whole, or refused whole."""
 
-import pytest
-
 from bursar.model import actions, events
-from bursar.model.agents import Sharing
 from bursar.model.policy import NodePolicy, Policy
 from tests.core.fleet import GIB, Fleet
 
@@ -56,10 +53,3 @@ def test_a_waiting_request_is_granted_when_the_node_grows():
     ticket = fleet.ask("b", requests={"browser": 1})
     reload(fleet, node(slots={"browser": 2}))
     assert fleet.last(ticket)["event"] == "granted"
-
-
-@pytest.mark.parametrize("sharing", [Sharing.EXCLUSIVE, Sharing.PREEMPTIBLE])
-def test_what_is_not_there_yet_is_refused_by_name(sharing):
-    """No option is taken and ignored."""
-    fleet = Fleet()
-    assert f"sharing={sharing} is not available" in fleet.refusals[fleet.ask("a", sharing=sharing)].message

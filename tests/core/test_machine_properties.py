@@ -8,7 +8,7 @@ from bursar.core.life import STEPS, IllegalStepError, step
 from bursar.core.state import Agent
 from bursar.model import actions, events
 from bursar.model.actions import Because
-from bursar.model.agents import Life, QosClass, Spec
+from bursar.model.agents import Life, QosClass, Sharing, Spec
 from bursar.model.policy import NodePolicy, Policy, QueuePolicy
 from tests.core.fleet import ALICE, BOB, GIB, MIB, ROOT, Fleet, Peer
 
@@ -21,6 +21,7 @@ amounts = some.sampled_from([16 * MIB, 512 * MIB, GIB, 3 * GIB, 8 * GIB, 9 * GIB
 statuses = some.sampled_from([None, 0, 9, 256])
 steps = some.one_of(
     some.tuples(some.just("ask"), names, peers, amounts, some.sampled_from(list(QosClass)), some.sampled_from([None, 0.0, 5.0]), some.booleans()),
+    some.tuples(some.just("alone"), names, some.integers(1, 3)),
     some.tuples(some.just("place"), names, some.sampled_from(["main", "call-1", "call-2"])),
     some.tuples(some.just("join"), names),
     some.tuples(some.just("exit"), names, statuses),
@@ -46,6 +47,8 @@ def take(fleet: Fleet, do: tuple) -> None:
         case ("ask", name, peer, memory, qos, wait_s, browser):
             requests = {} if qos is QosClass.BEST_EFFORT else {"memory": memory, "cpu": 100}
             fleet.ask(name, peer, wait_s=wait_s, qos=qos, requests=requests | ({"browser": 1} if browser else {}), limits={"memory": memory})
+        case ("alone", name, cores):
+            fleet.ask(name, sharing=Sharing.EXCLUSIVE, requests={"memory": 16 * MIB, "cpu": 1000 * cores})
         case ("place", name, part):
             fleet.do(events.PlaceAsked(ticket=fleet.ticket(), peer=Peer(1000, 900), agent_id=name, part=part, key=f"key-of-{name}"))
         case ("join", name):
@@ -95,6 +98,7 @@ def test_whatever_happens_the_books_are_right_and_everybody_ends(story):
     assert fleet.state.agents == {}
     assert fleet.state.ledger.held == {}
     assert fleet.state.ledger.lent_limits == {}
+    assert not any(given for by_parent in fleet.state.ledger.given.values() for given in by_parent.values())
     assert not any(fleet.state.ledger.total.values())
     assert fleet.kernel == {}
     assert fleet.state.tickets == {}

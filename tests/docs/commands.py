@@ -2,9 +2,9 @@
 
 from typer.main import get_command
 
-from bursar.cli import call, cold, run, shell_prefix
+from bursar.cli import call, cold, plan, run, shell_prefix
 
-HOT_FLAGS = {"run": run.FLAGS, "call": call.FLAGS, "shell-prefix": getattr(shell_prefix, "FLAGS", {})}
+HOT_FLAGS = {"run": run.FLAGS, "call": call.FLAGS, "plan": plan.FLAGS, "shell-prefix": getattr(shell_prefix, "FLAGS", {})}
 
 
 def command_names():

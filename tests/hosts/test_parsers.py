@@ -25,6 +25,11 @@ CONTAINER_MOUNTS = b"700 690 0:26 /system.slice/docker-1.scope /sys/fs/cgroup ro
 STAT = b"17 (a) b (c) S 1 17 17 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 5213 1 2 3\n"
 STATUS = b"Name:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t3\nUid:\t1000\t1001\t1000\t1001\nGid:\t5\t5\t5\t5\n"
 
+LIMITS = b"""Limit                     Soft Limit           Hard Limit           Units
+Max cpu time              unlimited            unlimited            seconds
+Max file size             1048576              2097152              bytes
+"""
+
 PARSERS = [
     cgroupfiles.parse_number,
     cgroupfiles.parse_flat,
@@ -40,11 +45,29 @@ PARSERS = [
     process.parse_parent,
     process.parse_start_time,
     process.parse_resident_pages,
+    process.parse_file_limit,
+    cgroupfiles.parse_cpus,
     capacity.parse_meminfo,
     lambda text: list(kernel_calls.parse_inotify(text)),
     lambda text: cgroupfiles.value_of(text, b"oom_kill"),
 ]
-SEEDS = [PSI, EVENTS, OOM_CONTROL, HYBRID_MOUNTS, HYBRID_OWN, CONTAINER_MOUNTS, STAT, STATUS, b"max 100000\n", b"-1\n", b"max\n", b"123 45 6\n", b"MemTotal:  24683656 kB\n"]
+SEEDS = [
+    LIMITS,
+    b"0-3,6\n",
+    PSI,
+    EVENTS,
+    OOM_CONTROL,
+    HYBRID_MOUNTS,
+    HYBRID_OWN,
+    CONTAINER_MOUNTS,
+    STAT,
+    STATUS,
+    b"max 100000\n",
+    b"-1\n",
+    b"max\n",
+    b"123 45 6\n",
+    b"MemTotal:  24683656 kB\n",
+]
 
 
 @st.composite

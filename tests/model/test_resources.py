@@ -20,7 +20,7 @@ def test_amounts_are_read_in_the_unit_of_their_resource():
 
 def test_a_resource_that_the_node_lacks_is_named_with_those_it_has():
     """A typo is answered with the list to choose from."""
-    with pytest.raises(BadInput, match="limit names 'memroy', which this node does not have; known are cpu, disk, memory, pids"):
+    with pytest.raises(BadInput, match="limit names 'memroy', which this node does not have; known are cpu, disk, gpu, memory, pids"):
         parse_amounts({"memroy": "1GiB"}, STOCKS, "limit")
 
 

@@ -105,6 +105,23 @@ def test_bytes_are_written_within_a_twentieth(amount):
     assert units.parse_bytes(units.format_bytes(amount)) == pytest.approx(amount, rel=0.05, abs=0)
 
 
+@given(st.sets(st.integers(0, units.MAX_NUMBER), min_size=1))
+def test_numbers_survive_being_written_and_read(numbers):
+    """As the kernel writes lists of cores, in order."""
+    assert units.parse_numbers(units.format_numbers(numbers), "node.cpus") == tuple(sorted(numbers))
+
+
+@given(st.text() | st.from_regex(r"[0-9]{0,6}-?[0-9]{0,6}(,[0-9]{0,6})*", fullmatch=True))
+def test_any_text_is_numbers_in_order_or_an_error(text):
+    """No list is longer than there can be cores."""
+    try:
+        numbers = units.parse_numbers(text, "node.cpus")
+    except InvalidAmount:
+        return
+    assert list(numbers) == sorted(set(numbers))
+    assert 0 <= numbers[0] <= numbers[-1] <= units.MAX_NUMBER
+
+
 @given(st.integers(0, 1023), st.sampled_from(["B", "KiB", "MiB", "GiB", "TiB"]))
 def test_whole_amounts_are_written_exactly(number, suffix):
     """256 MiB stays 256 MiB."""

@@ -15,7 +15,9 @@ class Kernel:
 
     def __init__(self, record: Mapping[str, str]) -> None:
         """*record*: tree.json of the officer."""
-        self.roots = {hierarchy: Path(root) for hierarchy, root in record.items() if hierarchy != "back_end"}
+        self.roots = {hierarchy: Path(root) for hierarchy, root in record.items() if hierarchy not in ("back_end", "cpuset")}
+        self.cpuset = Path(record["cpuset"]) if "cpuset" in record else None
+        """The v1 hierarchy in which only agents stand that are kept on some cores."""
         self.is_v2 = record["back_end"] == "cgroup v2"
 
     # --- places
@@ -36,11 +38,12 @@ class Kernel:
 
     def standing(self, cell: str) -> list[Path]:
         """The directories of a cell that stand."""
-        return sorted(place for place in self._directories(cell) if place.is_dir())
+        places = self._directories(cell) | ({self.cpuset / "agents" / cell} if self.cpuset is not None and "/" not in cell else set())
+        return sorted(place for place in places if place.is_dir())
 
     def roots_left(self) -> list[str]:
         """Directories of the tree that stand, from the root down."""
-        return [str(root) for root in self.roots.values() if root.exists()]
+        return [str(root) for root in (*self.roots.values(), self.cpuset) if root is not None and root.exists()]
 
     # --- memory
 
@@ -89,6 +92,14 @@ class Kernel:
     def is_idle(self, cell: str) -> bool:
         """Whether it only gets what nobody else wants."""
         return self.text("cpu", cell, "cpu.idle") == "1"
+
+    def cores(self, cell: str) -> set[tuple[int, ...]]:
+        """Where its processes may run: every list that some of them has, by /proc/PID/status."""
+        return {cores for pid in self.pids(cell) if (cores := cores_allowed(pid))}
+
+    def cores_file(self, agent: str) -> Path:
+        """The file that keeps the agent on its cores."""
+        return (self.cpuset / "agents" / agent if self.cpuset is not None else self.directory(UNIFIED, agent)) / "cpuset.cpus"
 
     def pids_limit(self, cell: str) -> int:
         """How many processes it may have."""
@@ -156,10 +167,21 @@ class Kernel:
 
 
 def _lines(file: Path) -> list[str]:
+    return _text(file).split()
+
+
+def _text(file: Path) -> str:
     try:
-        return file.read_text().split()
+        return file.read_text()
     except OSError:
-        return []
+        return ""
+
+
+def cores_allowed(pid: int) -> tuple[int, ...] | None:
+    """Cpus_allowed_list of a process; None when it is gone."""
+    words = [line.split()[1] for line in _text(Path(f"/proc/{pid}/status")).splitlines() if line.startswith("Cpus_allowed_list:")]
+    ranges = [piece.partition("-") for word in words for piece in word.split(",")]
+    return tuple(number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)) or None
 
 
 def value_in(path: str) -> int | None:

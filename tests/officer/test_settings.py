@@ -174,6 +174,8 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "node.capacity": ({"memory": "2GiB"}, allocatable),
     "node.reserve": ({"memory": "1GiB"}, allocatable),
     "node.reserve_share": (0.4, allocatable),
+    "node.cpus": ("0-1", allocatable),
+    "node.gpus": ((0, 1), allocatable),
     "node.slots": ({"browser": 2}, allocatable),
     "defaults.request_memory": ("64MiB", default_lease),
     "defaults.request_cpu": ("0.2", default_lease),

@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from bursar.app import gpus
 from bursar.errors import HostError, NoCgroups
 from bursar.hosts.linux.capacity import read_meminfo
-from bursar.hosts.linux.mounts import UNIFIED, read_bases
+from bursar.hosts.linux.mounts import CPUSET, UNIFIED, read_bases
 from bursar.hosts.linux.root import open_host
 
 NEEDED = frozenset({"cpu", "memory", "pids"})
@@ -36,15 +37,24 @@ class Facts:
     has_swap: bool
     counts_swap: bool
     has_systemd: bool
+    has_cpuset: bool
+    """Whether agents can be kept on cores of their own."""
+    has_gpu: bool
+    """An NVIDIA driver is there."""
+    counts_gpus: bool
+    """So is nvidia-ml-py, that asks it."""
     descriptors: int
     """How many files a process may have open, at most."""
 
 
 def read_facts() -> Facts:
     """Look around."""
-    refusal = None
+    refusal: str | None = None
+    cores: tuple[int, ...] = ()
     try:
-        open_host(None, "bursar").close()
+        host = open_host(None, "bursar")
+        cores = host.capabilities.cores
+        host.close()
     except NoCgroups as problem:
         refusal = str(problem)
     try:
@@ -53,14 +63,18 @@ def read_facts() -> Facts:
         bases = {}
     unified = bases.get(UNIFIED)
     memory = bases.get("memory")
+    v2 = frozenset() if unified is None else frozenset(_read(f"{unified.mount.point}/cgroup.controllers").split())
     return Facts(
         uid=os.geteuid(),
-        unified=None if unified is None else frozenset(_read(f"{unified.mount.point}/cgroup.controllers").split()),
+        unified=None if unified is None else v2,
         v1=frozenset(bases.keys() - {UNIFIED}),
         refusal=refusal,
         has_psi=bool(_read("/proc/pressure/memory")),
         has_swap=read_meminfo().get("SwapTotal", 0) > 0,
         counts_swap=memory is None or os.path.exists(f"{memory.directory}/memory.memsw.limit_in_bytes"),
+        has_cpuset=bool(cores) if refusal is None else CPUSET in (v2 if v2 >= NEEDED else bases),
+        has_gpu=gpus.has_driver(),
+        counts_gpus=gpus.is_installed(),
         has_systemd=os.path.isdir("/run/systemd/system"),
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
@@ -107,6 +121,9 @@ def kept(facts: Facts, host: str) -> list[tuple[str, str, str]]:
         ("whole tool call at out of memory", "enforced" if v2 else "watched", "memory.oom.group" if v2 else "a sweep after the kernel's first kill"),
         ("memory of a guaranteed agent", "enforced" if v2 else "missing", "memory.min, memory.low" if v2 else "v1 has no protection between agents"),
         ("stalls", "watched" if facts.has_psi else "missing", "/proc/pressure" if facts.has_psi else "this kernel has no PSI"),
+        ("cores of an exclusive agent", "enforced" if facts.has_cpuset else "missing", "cpuset.cpus" if facts.has_cpuset else "this kernel has no cpuset for us"),
+        ("gpu", "recorded", "CUDA_VISIBLE_DEVICES, counted at admission" if facts.has_gpu else "node.gpus of the configuration; no driver is there"),
+        ("largest file", "enforced", "RLIMIT_FSIZE"),
         ("disk", "recorded", "counted at admission"),
         ("output files", "watched", "trimmed in place"),
     ]
@@ -128,6 +145,14 @@ def findings(facts: Facts, host: str | None) -> list[tuple[str, str]]:
             found.append(("swap is not counted against an agent's memory limit", _kernel_option("swapaccount=1")))
     if not facts.has_psi:
         found.append(("the kernel does not tell how long work stalls", _kernel_option("psi=1")))
+    if host is not None and not facts.has_cpuset:
+        enable = "sudo sh -c 'echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control'  # in a container: on the machine itself; with systemd: Delegate=cpuset too"
+        mount = "sudo mkdir -p /sys/fs/cgroup/cpuset && sudo mount -t cgroup -o cpuset none /sys/fs/cgroup/cpuset"
+        found.append(("no agent can have cores of its own (--sharing exclusive): the kernel has no cpuset for us", enable if host == "cgroup v2" else mount))
+    if facts.has_gpu and not facts.counts_gpus:
+        found.append(
+            ("this machine has NVIDIA devices that nobody counts: agents see all of them", "pip install 'bursar[gpu]'  # or name them in the configuration: node.gpus = [0]")
+        )
     if facts.descriptors < DESCRIPTORS_PER_AGENT * AGENTS:
         what = f"only {facts.descriptors} files may be open: about {facts.descriptors // DESCRIPTORS_PER_AGENT} agents"
         found.append((what, f"ulimit -n {DESCRIPTORS_PER_AGENT * AGENTS * 2}  # as root, in the shell that starts the officer"))

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bursar.app import gpus
 from bursar.errors import BursarError, HostError
 from bursar.hosts.linux import files
 from bursar.hosts.linux.root import open_host
@@ -82,7 +83,7 @@ def serve(policy: Policy, parent: int | None = None) -> int:
     tree_lock = hold_tree(host.record["unified"])
     replace(record_path, json.dumps(host.record), 0o644)
     replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
-    officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime)
+    officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime, gpus=found_gpus())
     spare_collector()
     code = asyncio.run(run(officer, socket, parent))
     os.close(tree_lock)
@@ -90,6 +91,15 @@ def serve(policy: Policy, parent: int | None = None) -> int:
     if parent is not None and officer.left_nothing:
         shutil.rmtree(state_dir, ignore_errors=True)
     return code
+
+
+def found_gpus() -> tuple[int, ...]:
+    """The numbers of this machine's devices. A driver that does not answer keeps nobody from starting: devices can be named in the configuration."""
+    try:
+        return gpus.find()
+    except HostError as problem:
+        log.warning("no devices are found: %s", problem)
+        return ()
 
 
 async def run(officer: Officer, socket: Path, parent: int | None) -> int:

@@ -9,7 +9,7 @@ from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_word
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import Connection, Message, body_of
 from bursar.wire.places import socket_path
-from bursar.wire.start import Placement, find, true_environment, unstartable, with_grant
+from bursar.wire.start import Placement, bound_of, find, true_environment, unstartable, with_grant
 
 FLAGS = {
     "--agent": Flag("whose call it is; inside an agent it is that agent's", "AGENT", text),
@@ -46,7 +46,7 @@ def _start(options: Options, command: list[str]) -> int:
     connection = Connection(socket_path())
     key = os.urandom(16).hex()
     granted = _await_grant(connection, key, options, command)
-    placement = Placement(socket=connection.path, agent=str(granted["agent"]), part=str(granted["part"]), key=key)
+    placement = Placement(socket=connection.path, agent=str(granted["agent"]), part=str(granted["part"]), key=key, file_size_bytes=bound_of(granted))
     launch = Launch(program=program, command=command, environment=with_grant(environment, granted.get("env"), connection.path), placement=placement)
     tether = Tether(connection, stay=None)
     mine: Message = {"agent": placement.agent, "call": granted.get("call"), "key": key}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from bursar import __version__
-from bursar.cli import act, call, demo, officer, pressure, run, shell_prefix, show
+from bursar.cli import act, call, demo, officer, plan, pressure, run, shell_prefix, show
 from bursar.cli.endings import failed, stopped_by
 from bursar.errors import BadInput, BursarError, NoOfficer, NoSuchAgent, NotAllowed, Refused
 
@@ -24,6 +24,8 @@ HOT: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "shell-prefix": (shell_prefix.main, "Print the words that make shell commands tool calls."),
 }
 """`entry` starts these without this module; they are here so that `bursar --help` tells of them."""
+LIKE_HOT: dict[str, tuple[Callable[[list[str]], int], str]] = {"plan": (plan.main, "Say what would become of a run, and why; change nothing.")}
+"""These read their words as the hot ones do."""
 
 _RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -47,7 +49,7 @@ def root(context: typer.Context, version: bool = typer.Option(False, "--version"
 
 
 def _register() -> None:
-    for name, (start, sentence) in HOT.items():
+    for name, (start, sentence) in (HOT | LIKE_HOT).items():
         app.command(name, help=sentence, context_settings=_RAW)(_passing_on(start))
     for panel, commands in (
         (SHOW, (show.ps, show.status, pressure.pressure, show.inspect, show.explain, show.logs, show.wait)),

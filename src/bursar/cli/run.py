@@ -9,7 +9,7 @@ from bursar.cli.tether import Tether
 from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, seconds, text, usage, whole_number
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection, Message, body_of
-from bursar.wire.start import Placement, become, find, restore_signals, true_environment, unstartable, with_grant
+from bursar.wire.start import Placement, become, bound_of, find, restore_signals, true_environment, unstartable, with_grant
 from bursar.wire.summon import connect, start_officer
 
 FLAGS = {
@@ -17,9 +17,9 @@ FLAGS = {
     "--type": Flag("what it is for: coordinator, worker, or any word", "TYPE", text),
     "--qos": Flag("guaranteed, burstable or best-effort", "CLASS", text),
     "--priority": Flag("0 to 100: who is first in the queue", "N", whole_number),
-    "--request": Flag("what it is promised: cpu=1,memory=2GiB", "AMOUNTS", amounts),
-    "--limit": Flag("what it never passes: cpu=2,memory=4GiB,pids=512", "AMOUNTS", amounts),
-    "--sharing": Flag("exclusive, shared or preemptible", "POLICY", text),
+    "--request": Flag("what it is promised: cpu=1,memory=2GiB,gpu=1", "AMOUNTS", amounts),
+    "--limit": Flag("what it never passes: cpu=2,memory=4GiB,pids=512,file_size=1GiB", "AMOUNTS", amounts),
+    "--sharing": Flag("shared, or exclusive: the cores of its cpu request are its own", "POLICY", text),
     "--wait": Flag("how long to wait in the queue", "SECONDS", seconds),
     "--no-wait": Flag("do not wait: start now or be refused"),
     "--detach": Flag("run in the background, write to a log, print the agent's name"),
@@ -80,7 +80,7 @@ def _start(options: Options, command: list[str]) -> int:
         return failed(BursarError(line), as_json="--json" in options, status=status)
     request = request_of(options, command)
     connection, granted = await_grant(request, summon="--no-up" not in options)
-    placement = Placement(socket=connection.path, agent=str(granted["agent"]), part="main", key=str(request["key"]))
+    placement = Placement(socket=connection.path, agent=str(granted["agent"]), part="main", key=str(request["key"]), file_size_bytes=bound_of(granted))
     launch = Launch(program=program, command=command, environment=with_grant(environment, granted.get("env"), connection.path), placement=placement)
     if "--detach" in options:
         from bursar.cli.detach import detach
@@ -110,12 +110,17 @@ def _become(launch: Launch) -> int:
 
 
 def request_of(options: Options, command: list[str]) -> Message:
-    """The fields of the verb `run`: what was given, a fresh key, and nothing that the officer's defaults decide."""
+    """The fields of the verb `run`: those of `plan` and a fresh key."""
+    return {"key": os.urandom(16).hex(), **plan_of(options, command)}
+
+
+def plan_of(options: Options, command: list[str]) -> Message:
+    """The fields of the verb `plan`: what was given, and nothing that the officer's defaults decide."""
     request: Message = {field: options[flag] for flag, field in _FIELDS.items() if flag in options}
     if "--no-wait" in options:
         request["wait_s"] = 0
     mode = "detached" if "--detach" in options else "exec" if "--exec" in options else "foreground"
-    return {"key": os.urandom(16).hex(), **request, "mode": mode, "command": first_words(command)}
+    return {**request, "mode": mode, "command": first_words(command)}
 
 
 def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]:

@@ -12,7 +12,7 @@ from bursar.cli.follow import follow, read_log
 from bursar.cli.question import Agent, Answer, Json, ask, on_one_line, print_json
 from bursar.cli.tables import NOTHING, in_words, print_facts, print_table
 from bursar.errors import BursarError, NoOfficer
-from bursar.units import format_bytes, format_millicores
+from bursar.units import format_bytes, format_millicores, format_numbers
 from bursar.wire.client import Connection
 from bursar.wire.places import socket_path
 
@@ -56,6 +56,7 @@ def _limits(agent: Mapping[str, Any]) -> str:
     memory, cpu = limits.pop("memory", None), limits.pop("cpu", None)
     shown = [] if memory is None else [format_bytes(memory)]
     shown += [] if cpu is None else [f"{format_millicores(cpu)} cpu"]
+    shown += [f"{name} {format_numbers(agent[name])}" for name in ("cores", "gpus") if agent.get(name)]
     return ", ".join(shown + [f"{name} {in_words(name, amount)}" for name, amount in sorted(limits.items())])
 
 

@@ -1,12 +1,13 @@
 """This is about the one gate: every start asks here and is granted, queued or refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from bursar.core import ledger, lending, queue
-from bursar.core.enforce import limits_of
-from bursar.core.explain import promise, summary
+from bursar.core.enforce import want
+from bursar.core.equipping import bounds, device_variables, slot_variables
+from bursar.core.explain import alone, promise, summary
 from bursar.core.life import record, step
 from bursar.core.pressure import holds, period_s
 from bursar.core.request import complete, impossible, mistake_in
@@ -15,7 +16,6 @@ from bursar.core.victims import score_of
 from bursar.model.actions import Action, Announce, Answer, Because, OpenOutput, Refuse, Topic, Watch
 from bursar.model.agents import Life, Spec
 from bursar.model.events import Asked
-from bursar.model.resources import STOCKS
 
 
 def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
@@ -54,12 +54,17 @@ def asked(state: State, event: Asked, now_s: float) -> Iterator[Action]:
     yield Announce(because=Because("asked"), topic=Topic.AGENT_ADDED, body=added_line(agent.spec))
 
 
-def admit(state: State, now_s: float) -> Iterator[Action]:
-    """Grant what fits, best first; tell the others why they wait."""
+def as_it_is(state: State, agent: Agent) -> Agent:
+    """The agent itself is granted."""
+    return agent
+
+
+def admit(state: State, now_s: float, writable: Callable[[State, Agent], Agent] = as_it_is) -> Iterator[Action]:
+    """Grant what fits, best first; tell the others why they wait. *writable*: what is granted in an agent's place, where it must not change itself."""
     if not state.unsettled_queue:
         return
     for agent in queue.grantable(state, now_s):
-        yield from _grant(state, agent, now_s)
+        yield from _grant(state, writable(state, agent), now_s)
     state.unsettled_queue = False
     for position, name in enumerate(state.waiting):
         agent = state.agents[name]
@@ -88,7 +93,7 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
     if state.stopping:
         return Refuse(because=Because("the officer leaves"), ticket=event.ticket, code="refused", message="the officer stops every agent and leaves; ask again when it is back")
     if spec.parent is not None:
-        missing = ledger.missing(state.ledger, spec.requests, spec.parent)
+        missing = ledger.missing(state.ledger, spec.holds, spec.parent)
         if missing:
             because = Because("not within the parent's lease", queue.lacking(missing))
             return Refuse(because=because, ticket=event.ticket, code="refused", message=f"{queue.lacking(missing)} in the lease of {spec.parent}; ask for less", shortage=missing)
@@ -106,7 +111,7 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
 
 def _no_wait(state: State, ticket: int, spec: Spec) -> Refuse | None:
     """The refusal for a request that is not to wait, unless it is granted at once."""
-    missing = ledger.missing(state.ledger, spec.requests)
+    missing = ledger.missing(state.ledger, spec.holds)
     pressed = holds(state)
     if not missing and not state.waiting and pressed is None:
         return None
@@ -150,17 +155,20 @@ def _queued(state: State, agent: Agent, position: int, now_s: float) -> Iterator
 
 def _grant(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     """The lease is held from here on."""
-    spec = agent.spec
-    ledger.take(state.ledger, agent.id, spec.requests, spec.parent)
+    ledger.take(state.ledger, agent.id, agent.spec.holds, agent.spec.parent)
+    agent.spec = spec = ledger.hand_out(state.ledger, agent.spec)
     if spec.parent is not None:
         lending.lend(state, agent)
     waited_s = now_s - agent.arrived_s
     lease = promise(spec, spec.requests) if spec.parent is None else f"a child lease of {spec.parent}"
+    lease += f", {alone(spec)}" if spec.cores else ""
     because = Because("granted", f"{lease}; it waited {waited_s:.3f} s")
     for what in ("wait", "keep-alive", "caller"):
         agent.due.pop(what, None)
     yield from step(state, agent, Life.STARTING, because, now_s)
-    agent.wanted = limits_of(spec, {})
+    want(state, agent)
+    if spec.cores:
+        state.unsettled_cores = True
     agent.oom_score_adj = score_of(state, agent)
     yield Announce(because=because, topic=Topic.RESOURCE_ALLOCATED, body={"agent": agent.id, "requests": spec.requests, "limits": spec.limits, "because": str(because)})
     state.set_timer(agent, "start", now_s + state.policy.agents.start_s)
@@ -189,16 +197,11 @@ def grant_line(state: State, agent: Agent) -> dict[str, object]:
     """What the caller needs to start: name, the grant in words, variables for the command, files of a detached one."""
     spec = agent.spec
     env = {"BURSAR_AGENT_ID": agent.id, "BURSAR_SOCKET": state.socket}
-    env |= {variable(name): str(amount) for name, amount in spec.requests.items() if name not in STOCKS}
-    line: dict[str, object] = {"event": "granted", "agent": agent.id, "summary": summary(spec), "env": env}
+    env |= slot_variables(spec) | device_variables(state, spec)
+    line: dict[str, object] = {"event": "granted", "agent": agent.id, "summary": summary(spec), "env": env, **bounds(spec)}
     if spec.detached:
         line |= {"log": f"{state.runtime}/logs/{agent.id}", "status": f"{state.runtime}/status/{agent.id}"}
     return line
-
-
-def variable(slot: str) -> str:
-    """The environment variable that tells a command how many of a custom slot it was granted."""
-    return "BURSAR_" + "".join(letter if letter.isalnum() else "_" for letter in slot.upper())
 
 
 def _returns(state: State, agent: Agent, event: Asked, now_s: float) -> Iterator[Action]:

@@ -96,6 +96,8 @@ def release(state: State, agent: Agent, because: Because, now_s: float) -> Itera
         return
     if ledger.give_back(state.ledger, agent.id, agent.spec.parent):
         queue.note_release(state, now_s)
+    if agent.spec.cores:
+        state.unsettled_cores = True
     body = {"agent": agent.id, "requests": agent.spec.requests, "limits": agent.spec.limits, "because": str(because)}
     yield Announce(because=because, topic=Topic.RESOURCE_DEALLOCATED, body=body)
 

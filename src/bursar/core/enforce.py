@@ -10,6 +10,7 @@ from math import ceil
 import msgspec
 
 from bursar.core.access import DIGEST, digest
+from bursar.core.sharing import cores_of
 from bursar.core.state import Agent, State
 from bursar.core.victims import call_score, score_of
 from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
@@ -27,22 +28,22 @@ def scores_due_s(now_s: float) -> float:
 
 
 def want(state: State, agent: Agent) -> None:
-    """What the kernel shall hold the agent to, after its lease, its children or its squeeze have changed."""
-    agent.wanted = limits_of(agent.spec, state.ledger.lent_limits.get(agent.id, {}), agent.squeeze)
+    """What the kernel shall hold the agent to, after its lease, its children, its squeeze or its cores have changed."""
+    agent.wanted = limits_of(agent.spec, state.ledger.lent_limits.get(agent.id, {}), agent.squeeze, cores_of(state, agent.spec))
     agent.deferred = None
     state.dirty.add(agent.id)
 
 
-def limits_of(spec: Spec, lent: dict[str, int], squeeze: Squeeze | None = None) -> Limits:
-    """The kernel limits of an agent: its lease less what its children were lent, and squeezed if it is."""
-    limits = _lease_limits(spec, lent)
+def limits_of(spec: Spec, lent: dict[str, int], squeeze: Squeeze | None = None, cpus: tuple[int, ...] | None = None) -> Limits:
+    """The kernel limits of an agent: its lease less what its children were lent, on the cores *cpus*, and squeezed if it is."""
+    limits = _lease_limits(spec, lent, cpus)
     if squeeze is None:
         return limits
     quota = squeeze.cpu_millicores if limits.cpu_millicores is None else min(limits.cpu_millicores, squeeze.cpu_millicores)
     return msgspec.structs.replace(limits, cpu_millicores=quota, memory_high_bytes=squeeze.memory_high_bytes)
 
 
-def _lease_limits(spec: Spec, lent: dict[str, int]) -> Limits:
+def _lease_limits(spec: Spec, lent: dict[str, int], cpus: tuple[int, ...] | None) -> Limits:
     return Limits(
         memory_bytes=spec.limits["memory"] - lent.get("memory", 0),
         pids=max(spec.limits["pids"] - lent.get("pids", 0), 1),
@@ -51,6 +52,7 @@ def _lease_limits(spec: Spec, lent: dict[str, int]) -> Limits:
         cpu_idle=spec.qos is QosClass.BEST_EFFORT,
         memory_min_bytes=spec.requests.get("memory", 0) if spec.qos is QosClass.GUARANTEED else 0,
         memory_low_bytes=spec.requests.get("memory", 0) if spec.qos is QosClass.BURSTABLE else 0,
+        cpus=cpus,
     )
 
 

@@ -1,10 +1,10 @@
 """This is about sentences: what a person reads about a grant, a death, a limit."""
 
 from bursar.model.agents import End, QosClass, Spec
-from bursar.model.resources import Amounts, format_amount, format_amounts
-from bursar.units import format_bytes
+from bursar.model.resources import FILE_SIZE, Amounts, format_amount, format_amounts
+from bursar.units import format_bytes, format_numbers
 
-SIGKILL = 9
+SIGKILL, SIGXFSZ = 9, 25
 OWN_LIMIT_SHARE = 0.9
 """A victim that never had this much of its limit was killed for somebody else's."""
 
@@ -17,10 +17,19 @@ def summary(spec: Spec) -> str:
     if "cpu" in spec.limits:
         parts.append(f"cpu ≤ {format_amount('cpu', spec.limits['cpu'])}")
     parts.append(f"pids ≤ {spec.limits['pids']}")
+    if spec.cores:
+        parts.append(alone(spec))
     extra = {name: amount for name, amount in spec.requests.items() if name not in ("memory", "cpu", "pids")}
     if extra:
-        parts.append(format_amounts(extra))
+        parts.append(format_amounts(extra) + (f" (number {format_numbers(spec.gpus)})" if spec.gpus else ""))
+    if FILE_SIZE in spec.limits:
+        parts.append(f"files ≤ {format_bytes(spec.limits[FILE_SIZE])}")
     return ", ".join(parts)
+
+
+def alone(spec: Spec) -> str:
+    """Which cores are its own: "alone on cores 0-1"."""
+    return f"alone on {'core' if len(spec.cores) == 1 else 'cores'} {format_numbers(spec.cores)}"
 
 
 def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int, *, above: str, way_out: str, whole: bool = True) -> str:
@@ -35,12 +44,20 @@ def out_of_memory(who: str, limit_bytes: int, peak_bytes: int | None, kills: int
 def agent_sentence(spec: Spec, kills: int, peak_bytes: int | None, status: int | None) -> str | None:
     """What the agent's caller should read when it ended; None when the command's own output says it all."""
     if not kills:
-        return None
+        return _file_sentence(spec, status)
     more = format_bytes(spec.limits["memory"] * 2).replace(" ", "")
     whole = status is None or status & 0x7F == SIGKILL or status >> 8 == 128 + SIGKILL
     above = "all agents together had used up what this node gives to agents, and it stood first; try a --request that covers what it needs, or fewer agents at once"
     way_out = f"--limit memory={more}, or let it use less (fewer workers, smaller batches)"
     return out_of_memory(spec.agent_id, spec.limits["memory"], peak_bytes, kills, above=above, way_out=way_out, whole=whole)
+
+
+def _file_sentence(spec: Spec, status: int | None) -> str | None:
+    """Why SIGXFSZ ended the command; None when it did not."""
+    if FILE_SIZE not in spec.limits or status is None or not (status & 0x7F == SIGXFSZ or status >> 8 == 128 + SIGXFSZ):
+        return None
+    more = format_bytes(spec.limits[FILE_SIZE] * 2).replace(" ", "")
+    return f"{spec.agent_id} was ended by SIGXFSZ: it wrote a file beyond its limit of {format_bytes(spec.limits[FILE_SIZE])}. Try --limit {FILE_SIZE}={more}."
 
 
 def call_sentence(agent_id: str, number: int, limit_bytes: int, kills: int, peak_bytes: int | None) -> str | None:

@@ -1,6 +1,6 @@
 """The machine: events in, actions out, and the only way to change the fleet's state.
 
-    reading / request → event → chapter → settle (expire → admit → protect → enforce) → actions → performed → outcome → event
+    reading / request → event → chapter → settle (expire → admit → share out → protect → enforce) → actions → performed → outcome → event
 
 Each event is given to its chapter; then the whole fleet is settled once per batch. A client's mistake comes back as
 a `Refuse`; a broken invariant raises, and the caller rebuilds the state from kernel and journal.
@@ -13,6 +13,7 @@ from bursar.core import admission, calling, configuring, ending, ladder, observi
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
+from bursar.core.sharing import share_out
 from bursar.core.state import State
 from bursar.core.terms import terms_of
 from bursar.model import events
@@ -20,7 +21,7 @@ from bursar.model.actions import Action
 from bursar.model.events import Event
 from bursar.model.kernel import Capabilities
 from bursar.model.policy import Policy
-from bursar.model.resources import Amounts
+from bursar.model.resources import CORES, GPU, Amounts
 
 Chapter = Callable[[State, Any, float], Iterable[Action]]
 
@@ -74,11 +75,12 @@ CHAPTERS: dict[type[Event], Chapter] = {
 }
 
 
-def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, officer_uid: int = 0, runtime: str = "", socket: str = "") -> State:
-    """An empty fleet on a node of *capacity*. Raises BadInput when the policy's amounts cannot be read."""
-    books = open_ledger(policy, capacity)
+def new_state(policy: Policy, capabilities: Capabilities, capacity: Amounts, *, gpus: tuple[int, ...] = (), officer_uid: int = 0, runtime: str = "", socket: str = "") -> State:
+    """An empty fleet on a node of *capacity* with the devices *gpus*. Raises BadInput when the policy's amounts cannot be read, or name what is not there."""
+    found = {CORES: capabilities.cores, GPU: gpus}
+    books = open_ledger(policy, capacity, found)
     terms = terms_of(policy, books.allocatable)
-    return State(policy=policy, terms=terms, capabilities=capabilities, measured=dict(capacity), ledger=books, officer_uid=officer_uid, runtime=runtime, socket=socket)
+    return State(policy=policy, terms=terms, capabilities=capabilities, measured=dict(capacity), found=found, ledger=books, officer_uid=officer_uid, runtime=runtime, socket=socket)
 
 
 def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:
@@ -88,6 +90,7 @@ def handle(state: State, batch: Iterable[Event], now_s: float) -> list[Action]:
         actions.extend(CHAPTERS[type(event)](state, event, now_s))
     actions.extend(expire(state, now_s))
     actions.extend(admission.admit(state, now_s))
+    share_out(state)
     actions.extend(ladder.protect(state, now_s))
     actions.extend(enforce(state, now_s))
     return actions

@@ -50,7 +50,7 @@ def grantable(state: State, now_s: float) -> Iterator[Agent]:
             continue
         available = ledger.free(state.ledger, parent)
         head = heads.get(parent)
-        if not lacks(agent.spec.requests, available) and (head is None or not delays(head.spec.requests, agent.spec.requests, available)):
+        if not lacks(agent.spec.holds, available) and (head is None or not delays(head.spec.holds, agent.spec.holds, available)):
             state.waiting.remove(name)
             yield agent
         elif head is None:
@@ -59,7 +59,7 @@ def grantable(state: State, now_s: float) -> Iterator[Agent]:
 
 def why_waiting(state: State, agent: Agent) -> Because:
     """What an agent in the queue lacks, or who is before it."""
-    missing = ledger.missing(state.ledger, agent.spec.requests, agent.spec.parent)
+    missing = ledger.missing(state.ledger, agent.spec.holds, agent.spec.parent)
     if missing:
         return Because("waits for room", lacking(missing), allocatable_text(state, missing, agent.spec.parent))
     held = holds(state) if agent.spec.parent is None else None

@@ -12,6 +12,7 @@ from bursar.core import ledger, lending, queue
 from bursar.core.closing import STOPPING_MARK, stop_now, stop_with_notice
 from bursar.core.enforce import limits_of, parse_restraints
 from bursar.core.life import step, tell
+from bursar.core.sharing import cores_of
 from bursar.core.state import Agent, Call, State
 from bursar.model.actions import Action, Because, Record, Watch
 from bursar.model.agents import End, Life, Spec
@@ -29,6 +30,7 @@ def seen(state: State, event: Seen, now_s: float) -> Iterator[Action]:
     found = [(agent, leased.pop(agent.agent_id) if agent.agent_id in leased else spec_of(agent)) for agent in event.agents]
     for agent, spec in found:
         yield from _recover(state, agent, spec, now_s)
+    state.unsettled_cores = True
     for orphan in [agent for agent in state.agents.values() if not _has_parent(state, agent.spec)]:
         yield from stop_now(state, orphan, End.EXPIRED, Because("its parent ended", str(orphan.spec.parent)), now_s)
     for spec in leased.values():
@@ -62,12 +64,14 @@ def spec_of(agent: SeenAgent) -> Spec:
 
 
 def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterator[Action]:
+    ledger.take(state.ledger, spec.agent_id, spec.holds, spec.parent)
+    spec = ledger.hand_out(state.ledger, spec)
     agent = Agent(
         spec=spec,
         life=Life.STARTING,
         since_s=now_s,
         arrived_s=now_s,
-        wanted=limits_of(spec, state.ledger.lent_limits.get(found.agent_id, {})),
+        wanted=limits_of(spec, state.ledger.lent_limits.get(found.agent_id, {}), cpus=cores_of(state, spec)),
         seen=None,
         populated=found.populated,
         frozen=found.frozen,
@@ -79,7 +83,6 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
         agent.calls[call.call] = Call(number=call.call, limits=None, by_wrapper=True, shaped=True, populated=call.populated, returned=not call.populated)
         state.next_call = max(state.next_call, call.call if call.call < 1_000_000 else 0)
     state.agents[agent.id] = agent
-    ledger.take(state.ledger, agent.id, spec.requests, spec.parent)
     lending.join(state, agent)
     if spec.parent is not None:
         lending.lend(state, agent)

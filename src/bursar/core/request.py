@@ -3,13 +3,16 @@
 import msgspec
 
 from bursar.core import ledger
+from bursar.core.ledger import LEAST_SHARED
 from bursar.core.lending import room
-from bursar.core.state import State
+from bursar.core.state import Ledger, State
 from bursar.model.agents import BEST_EFFORT, BURSTABLE, GUARANTEED, Sharing, Spec
-from bursar.model.resources import STOCKS, Amounts, format_amount, format_amounts
+from bursar.model.resources import CAPS, CORE, CORES, GPU, STOCKS, Amounts, format_amount, format_amounts
 
 LEAST_MEMORY_BYTES = 4 * 2**20
 """Below this the starting shim itself does not fit."""
+LEAST_FILE_BYTES = 4096
+"""Below this a command cannot even say what it did not like."""
 LEAST_CPU_MILLICORES = 10
 """The kernel refuses a quota below 1 ms in a period of 100 ms."""
 
@@ -22,7 +25,7 @@ def complete(state: State, spec: Spec, inside: str | None) -> Spec:
     if spec.qos is BURSTABLE:
         for name, amount in _default_requests(state, inside).items():
             requests.setdefault(name, min(amount, limits.get(name, amount)))
-    for name in terms.slots:
+    for name in (*terms.slots, GPU):
         if name in limits:
             requests.setdefault(name, limits[name])
     return msgspec.structs.replace(spec, requests=requests, limits=limits, parent=inside, calls_at_once=state.policy.calls.at_once, call_memory_bytes=terms.call_memory_bytes)
@@ -48,6 +51,8 @@ def _limits_of_child(state: State, spec: Spec, inside: str) -> dict[str, int]:
     limits = dict(spec.limits)
     limits.setdefault("memory", max(lent["memory"] // 2, spec.requests.get("memory", 0)))
     limits.setdefault("pids", min(state.policy.defaults.limit_pids, lent["pids"] // 2))
+    for name in CAPS.keys() & parent.spec.limits.keys():  # its processes inherit it
+        limits.setdefault(name, parent.spec.limits[name])
     return limits
 
 
@@ -67,8 +72,9 @@ def mistake_in(spec: Spec) -> str | None:
         return "qos=guaranteed needs --request with cpu and memory, for example --request cpu=1,memory=1GiB"
     if spec.qos is BEST_EFFORT and any(spec.requests.get(name) for name in ("cpu", "memory")):
         return f"qos=best-effort takes no request of cpu or memory, got {format_amounts(spec.requests)}; use --qos burstable"
-    if spec.sharing is not Sharing.SHARED:
-        return f"sharing={spec.sharing} is not available in this version, which dedicates no cores and takes nothing back; use --sharing shared"
+    mistake = _sharing_mistake(spec) or _pieces_mistake(spec)
+    if mistake is not None:
+        return mistake
     for name, amount in spec.requests.items():
         if name in spec.limits and amount > spec.limits[name]:
             return f"request {name}={format_amount(name, amount)} is above limit {name}={format_amount(name, spec.limits[name])}; raise the limit or lower the request"
@@ -82,19 +88,80 @@ def mistake_in(spec: Spec) -> str | None:
     return None
 
 
+def _sharing_mistake(spec: Spec) -> str | None:
+    """What is wrong with the sharing policy: cores of one's own are whole, reserved, and all that the agent has."""
+    if spec.sharing is Sharing.PREEMPTIBLE:
+        return "sharing=preemptible is not available in this version, which takes nothing back; use --sharing shared"
+    if spec.sharing is Sharing.SHARED:
+        return None
+    if spec.qos is BEST_EFFORT:
+        return "sharing=exclusive reserves whole cores and qos=best-effort reserves nothing; use --qos burstable or --qos guaranteed"
+    if spec.parent is not None:
+        return f"sharing=exclusive is not for a child lease: {spec.parent} and its children run on the same cores; use --sharing shared, or ask from outside"
+    cpu = spec.requests.get("cpu", 0)
+    if not cpu or cpu % CORE:
+        return f"sharing=exclusive dedicates whole cores, got request cpu={format_amount('cpu', cpu)}; write for example --request cpu={max(-(-cpu // CORE), 1)}"
+    if spec.limits.get("cpu", cpu) > cpu:
+        limit = format_amount("cpu", spec.limits["cpu"])
+        return f"limit cpu={limit} is above the {cpu // CORE} cores of sharing=exclusive, which are all that it runs on; leave the limit out or raise the request"
+    return None
+
+
+def _pieces_mistake(spec: Spec) -> str | None:
+    """What is wrong with devices, which are whole, and with bounds of which nothing can be held."""
+    for what, amounts in (("request", spec.requests), ("limit", spec.limits)):
+        gpu = amounts.get(GPU, 0)
+        if gpu % CORE:
+            return f"{what} gpu={format_amount(GPU, gpu)} is not a whole number of devices, and devices are not shared; write for example --request gpu={-(-gpu // CORE)}"
+    for name in CAPS:
+        if name in spec.requests:
+            return (
+                f"request {name}: it bounds each process by itself, so that nothing is held of it; use --limit {name}={format_amount(name, spec.requests[name]).replace(' ', '')}"
+            )
+        if spec.limits.get(name, LEAST_FILE_BYTES) < LEAST_FILE_BYTES:
+            return f"limit {name}={format_amount(name, spec.limits[name])} is below {format_amount(name, LEAST_FILE_BYTES)}; write for example --limit {name}=1GiB"
+    return None
+
+
 def impossible(state: State, spec: Spec) -> str | None:
     """What the node, or the parent's lease, could never give."""
     if spec.parent is not None:
-        parent = state.live(spec.parent)
-        assert parent is not None, "a peer inside an agent that is not known is refused before"
-        left = room(state, parent) | {name: amount for name, amount in ledger.free(state.ledger, spec.parent).items() if name not in STOCKS}
-        for name, amount in spec.limits.items():
-            if name in left and amount > left[name]:
-                has = f"{name}={format_amount(name, left[name])}"
-                return f"limit {name}={format_amount(name, amount)} is above what agent {spec.parent} has left of its own lease, {has}; ask for less"
-        return None
-    books = state.ledger
-    return _beyond("request", spec.requests, books.allocatable) or _beyond("limit", spec.limits, books.allocatable | {"cpu": books.capacity.get("cpu", 0)})
+        return _impossible_child(state, spec, spec.parent)
+    return _impossible_pieces(state.ledger, spec) or _beyond_node(state.ledger, spec)
+
+
+def _impossible_child(state: State, spec: Spec, inside: str) -> str | None:
+    """What the lease of its parent, *inside*, could never give."""
+    parent = state.live(inside)
+    assert parent is not None, "a peer inside an agent that is not known is refused before"
+    left = room(state, parent) | {name: amount for name, amount in ledger.free(state.ledger, inside).items() if name not in STOCKS}
+    for name, amount in spec.limits.items():
+        if name in left and amount > left[name]:
+            has = f"{name}={format_amount(name, left[name])}"
+            return f"limit {name}={format_amount(name, amount)} is above what agent {inside} has left of its own lease, {has}; ask for less"
+    for name in CAPS.keys() & parent.spec.limits.keys():
+        if spec.limits[name] > parent.spec.limits[name]:
+            most = format_amount(name, parent.spec.limits[name])
+            return f"limit {name}={format_amount(name, spec.limits[name])} is above that of its parent, {most}, which its processes inherit; ask for less"
+    return None
+
+
+def _impossible_pieces(books: Ledger, spec: Spec) -> str | None:
+    """Cores of one's own and devices that this node does not have."""
+    cores = spec.holds.get(CORES, 0)
+    if cores and CORES not in books.pieces:
+        return "sharing=exclusive needs a cpuset, and the kernel has none here that agents could be given; `bursar doctor` says more; use --sharing shared"
+    if cores > books.allocatable.get(CORES, 0):
+        has = len(books.pieces[CORES])
+        return f"sharing=exclusive with request cpu={cores} would leave no core to the others: {has} are for agents, and {LEAST_SHARED} stays shared; ask for less"
+    if spec.requests.get(GPU) and GPU not in books.pieces:
+        return "request gpu: this node has no GPU that bursar knows of; name them in the configuration, node.gpus = [0], or have them found: pip install 'bursar[gpu]'"
+    return None
+
+
+def _beyond_node(books: Ledger, spec: Spec) -> str | None:
+    limits = {name: amount for name, amount in spec.limits.items() if name not in CAPS}
+    return _beyond("request", spec.requests, books.allocatable) or _beyond("limit", limits, books.allocatable | {"cpu": books.capacity.get("cpu", 0)})
 
 
 def _beyond(what: str, amounts: Amounts, node: Amounts) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from bursar.core.access import knows
 from bursar.core.closing import stop_now
 from bursar.core.enforce import scores_due_s
+from bursar.core.equipping import bounds, device_variables
 from bursar.core.life import step, tell
 from bursar.core.state import Agent, Placing, State
 from bursar.model.actions import Action, Answer, Because, Refuse, Remove
@@ -82,7 +83,8 @@ def _call_shaped(state: State, agent: Agent, event: Shaped) -> Iterator[Action]:
     call.pending.discard("shape")
     call.shaped = True
     if call.ticket is not None and not call.returned:
-        body = {"event": "granted", "agent": agent.id, "call": call.number, "part": event.part, "summary": f"memory ≤ {format_bytes(call.limits.memory_bytes)}", "env": {}}
+        body: dict[str, object] = {"event": "granted", "agent": agent.id, "call": call.number, "part": event.part, "summary": f"memory ≤ {format_bytes(call.limits.memory_bytes)}"}
+        body |= {"env": device_variables(state, agent.spec), **bounds(agent.spec)}
         yield Answer(because=Because("the call's cell stands"), ticket=call.ticket, body=body, done=False)
 
 

@@ -220,6 +220,12 @@ class Ledger:
     """By parent: what its children hold."""
     lent_limits: dict[str, dict[str, int]] = field(default_factory=dict)
     """By parent: what of its memory and pids limits its children were lent."""
+    pieces: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of what is handed out piece by piece ("cores", "gpu"): the numbers of all that agents may have."""
+    given: dict[str, dict[str, dict[str, tuple[int, ...]]]] = field(default_factory=dict)
+    """By such resource, by parent ("" is the node itself), by agent: the numbers that are its own."""
+    confined: bool = False
+    """Agents may run on `pieces["cores"]` only, also when none of them is anybody's own."""
 
 
 @dataclass(slots=True)
@@ -233,6 +239,8 @@ class State:
     ledger: Ledger
     measured: dict[str, int] = field(default_factory=dict)
     """What the machine has, before any policy."""
+    found: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The numbers of its cores and devices, before any policy."""
     agents: dict[str, Agent] = field(default_factory=dict)
     family: dict[str, set[str]] = field(default_factory=dict)
     """By parent: the names of its living children, also of those that wait."""
@@ -244,6 +252,8 @@ class State:
     dirty: set[str] = field(default_factory=set)
     """Agents whose wanted and seen may differ."""
     unsettled_queue: bool = False
+    unsettled_cores: bool = False
+    """Cores were given or came back, and not everybody was told where to run."""
     timers: list[Timer] = field(default_factory=list)
     """A heap; only those equal to agent.due[what] count."""
     counter: int = 0

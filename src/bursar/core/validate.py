@@ -1,12 +1,16 @@
 """This is about invariants: what must hold of the whole state after each batch. Tests call it after every step."""
 
+from bursar.core.ledger import own
+from bursar.core.sharing import cores_of
 from bursar.core.state import State
-from bursar.model.agents import Life, QosClass
+from bursar.model.agents import EXCLUSIVE, Life, QosClass
+from bursar.model.resources import CORE, CORES, GPU
 
 
 def validate(state: State, *, recovered: bool = False) -> None:
     """Raises AssertionError with the first thing that does not hold. *recovered*: the kernel may hold more than there is."""
     _amounts(state, recovered)
+    _pieces(state, recovered)
     waiting = [name for name, agent in state.agents.items() if agent.life is Life.QUEUED]
     assert sorted(state.waiting) == sorted(waiting), f"queue {state.waiting} is not who is queued {waiting}"
     assert len(state.waiting) <= max(state.policy.queue.length, len(waiting)), "the queue is longer than its bound"
@@ -46,3 +50,28 @@ def _amounts(state: State, recovered: bool) -> None:
             assert recovered or amount <= books.held.get(parent, {}).get(resource, 0), f"{parent} lent more {resource} than it holds"
     for agent in state.agents.values():
         assert agent.life in (Life.QUEUED, Life.STOPPING) or agent.id in books.held, f"{agent.id} is {agent.life} and holds no lease"
+
+
+def _pieces(state: State, recovered: bool) -> None:
+    """Each core and device is at most one agent's own, and nobody else is wanted on it."""
+    books = state.ledger
+    for name, field in ((CORES, "cores"), (GPU, "gpus")):
+        given = books.given.get(name, {})
+        for parent, by_agent in given.items():
+            numbers = [number for one in by_agent.values() for number in one]
+            assert len(numbers) == len(set(numbers)), f"{name} were given twice: {by_agent}"
+            has = books.pieces.get(name, ()) if not parent else own(books, name, parent)
+            assert recovered or set(numbers) <= set(has), f"{name} {numbers} were given, there are {has}"
+        for agent in state.agents.values():
+            if agent.life is Life.STOPPING and agent.id not in books.held:  # empty, and soon gone
+                continue
+            numbers = list(getattr(agent.spec, field))
+            assert numbers == list(own(books, name, agent.id)), f"{agent.id} has {name} {numbers}, the books say {own(books, name, agent.id)}"
+            wanted = 0 if agent.life is Life.QUEUED else agent.spec.holds.get(name, 0) // (1 if name == CORES else CORE)
+            assert recovered or agent.id not in books.held or len(numbers) == wanted, f"{agent.id} has {name} {numbers}, asked for {wanted}"
+    owned = {number for one in books.given.get(CORES, {}).get("", {}).values() for number in one}
+    for agent in state.agents.values():
+        if agent.wanted is not None:
+            assert agent.wanted.cpus == cores_of(state, agent.spec), f"{agent.id} is wanted on {agent.wanted.cpus}"
+            shared = agent.spec.parent is None and agent.spec.sharing is not EXCLUSIVE
+            assert recovered or not shared or not owned or (agent.wanted.cpus and owned.isdisjoint(agent.wanted.cpus)), f"{agent.id} runs on others' cores {agent.wanted.cpus}"

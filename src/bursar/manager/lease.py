@@ -19,7 +19,7 @@ from bursar.manager.process import environment_of, shim_words, started
 from bursar.manager.reports import End
 from bursar.wire.channel import Conversation
 from bursar.wire.client import Message, body_of
-from bursar.wire.start import Placement, parcel
+from bursar.wire.start import Placement, bound_of, parcel
 
 HOLDER = ("sh", "-c", "read -r _; exit 0")
 LETS_GO_S = 2.0
@@ -43,6 +43,7 @@ class Lease:
         """In words: "burstable, memory 256 MiB to 1 GiB, pids ≤ 1024"."""
         self.environment: dict[str, str] = {}
         """What a command finds in its environment beside the script's own."""
+        self._file_size_bytes: int | None = None
         self.because: str | None = None
         """While it waits: what for."""
         self._life = asyncio.create_task(self._live(), name=f"bursar lease {self.agent_id}")
@@ -60,7 +61,7 @@ class Lease:
     @property
     def placement(self) -> Placement:
         """For whoever joins the agent."""
-        return Placement(socket=self._link.path, agent=self.agent_id, part="main", key=str(self._request["key"]))
+        return Placement(socket=self._link.path, agent=self.agent_id, part="main", key=str(self._request["key"]), file_size_bytes=self._file_size_bytes)
 
     async def granted(self) -> None:
         """Returns when it is held. Raises Refused and whatever else the officer says; who is cancelled leaves the queue."""
@@ -132,6 +133,7 @@ class Lease:
             if "ok" in line:
                 raise BursarError(f"{self.agent_id} ended before it began; `bursar explain {self.agent_id}` tells why")
         self.summary = str(line["summary"])
+        self._file_size_bytes = bound_of(line)
         variables = line["env"]
         self.environment = {str(name): str(value) for name, value in variables.items()} if isinstance(variables, dict) else {}
         try:

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from bursar.errors import BadInput
+from bursar.model.resources import CORE, CORES
 
 MAX_NAME = 64
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -28,6 +29,9 @@ class Sharing(StrEnum):
     EXCLUSIVE = "exclusive"
     SHARED = "shared"
     PREEMPTIBLE = "preemptible"
+
+
+EXCLUSIVE = Sharing.EXCLUSIVE
 
 
 class Life(StrEnum):
@@ -94,6 +98,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`run --exec`: the caller became the agent, so nobody waits for it."""
     command: str = ""
     """The first words of the command, for people; never the arguments in full."""
+    cores: tuple[int, ...] = ()
+    """The cores that are its own (sharing exclusive), by number: granted, never asked for."""
+    gpus: tuple[int, ...] = ()
+    """The devices that are its own, by number."""
     key: str = ""
     """Digest of the caller's secret: with that the caller places, reports and takes its place again after a restart."""
     ttl_s: float | None = None
@@ -101,6 +109,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls_at_once: int = 8
     call_memory_bytes: int | None = None
     """Envelope: what one tool call may have without asking; None: the agent's free room."""
+
+    @property
+    def holds(self) -> dict[str, int]:
+        """What its lease takes out of the books: its requests, and with sharing exclusive so many whole cores."""
+        if self.sharing is not EXCLUSIVE:
+            return self.requests
+        return self.requests | {CORES: self.requests.get("cpu", 0) // CORE}
 
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_high_bytes: int | None = None
     """Above this the kernel slows the agent down and takes back what it can; None is nowhere. Not on every host."""
     oom_group: bool = False
+    cpus: tuple[int, ...] | None = None
+    """The cores that it may run on, in order; None: all. Not on tool calls, which run on their agent's."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,3 +119,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     calls_without_officer: bool
     """A tool call's cell may be made by the agent's own wrapper, whatever the agent's uid."""
     swap: bool
+    cores: tuple[int, ...] = ()
+    """The cores that agents can be kept on, by number; none where the kernel has no cpuset for us."""

@@ -13,8 +13,8 @@ from msgspec import Meta
 from bursar.errors import BadInput, InvalidPolicy
 from bursar.model.agents import check_name
 from bursar.model.pressure import Rung
-from bursar.model.resources import STOCKS, Resource, parse_amount, parse_amounts, slot
-from bursar.units import shown
+from bursar.model.resources import CAPS, CORES, GPU, STOCKS, Resource, parse_amount, parse_amounts, slot
+from bursar.units import MAX_NUMBER, parse_numbers, shown
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0, le=31_536_000.0)]
@@ -35,6 +35,10 @@ class NodePolicy(_Section, frozen=True, kw_only=True):
     """Kept back for everything that is not an agent."""
     reserve_share: Share = 0.05
     """And at least this share of memory."""
+    cpus: str = ""
+    """Cores that agents may run on: "0-3,6". Empty: all."""
+    gpus: tuple[Annotated[int, Meta(ge=0, le=MAX_NUMBER)], ...] | None = None
+    """Devices that are granted, by number: [0, 1]. None: those that nvidia-ml-py finds, where it is installed (`pip install 'bursar[gpu]'`)."""
     slots: dict[str, Annotated[int, Meta(ge=1, le=1_000_000)]] = {}
     """Custom resources and how many there are: browser = 4."""
 
@@ -188,7 +192,11 @@ class Policy(_Section, frozen=True, kw_only=True):
 
     def resources(self) -> dict[str, Resource]:
         """Every resource that a request may name here."""
-        return STOCKS | {name: slot(name) for name in self.node.slots}
+        return STOCKS | CAPS | {name: slot(name) for name in self.node.slots}
+
+    def measured(self) -> dict[str, Resource]:
+        """Those of which a node has an amount that can be made smaller; devices are named one by one, in node.gpus."""
+        return {name: resource for name, resource in self.resources().items() if name != GPU and name not in CAPS}
 
 
 def parse_policy(text: bytes | str) -> Policy:
@@ -229,9 +237,10 @@ def check_policy(policy: Policy) -> Policy:
     try:
         for name in policy.node.slots:
             _check_slot(name)
-        known = policy.resources()
+        known = policy.measured()
         parse_amounts(policy.node.capacity, known, "node.capacity")
         parse_amounts(policy.node.reserve, known, "node.reserve")
+        _check_pieces(policy.node)
         _check_amounts(policy)
     except InvalidPolicy:
         raise
@@ -242,8 +251,18 @@ def check_policy(policy: Policy) -> Policy:
 
 def _check_slot(name: str) -> None:
     check_name(name, "node.slots")
+    if name in (GPU, CORES, *CAPS):
+        raise InvalidPolicy(f"configuration: node.slots.{name} is a name that bursar uses itself; choose another" + (", or list devices in node.gpus" if name == GPU else ""))
     if name in STOCKS:
         raise InvalidPolicy(f"configuration: node.slots.{name} is a resource that every node has; use node.capacity.{name}")
+
+
+def _check_pieces(node: NodePolicy) -> None:
+    """Raises BadInput for numbers of cores and devices that cannot be meant; whether the machine has them is `core.ledger`'s to say."""
+    if node.cpus:
+        parse_numbers(node.cpus, "node.cpus")
+    if node.gpus is not None and len(set(node.gpus)) < len(node.gpus):
+        raise InvalidPolicy(f"configuration: node.gpus names a device twice, got {list(node.gpus)}; name each once")
 
 
 def _check_amounts(policy: Policy) -> None:

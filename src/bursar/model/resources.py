@@ -21,6 +21,8 @@ class Kind(StrEnum):
     STOCK = "stock"
     RATE = "rate"
     BUDGET = "budget"
+    CAP = "cap"
+    """Nothing is held of it: a bound that each process meets by itself."""
 
 
 class Unit(StrEnum):
@@ -29,10 +31,20 @@ class Unit(StrEnum):
     MILLICORES = "millicores"
     BYTES = "bytes"
     COUNT = "count"
+    MILLIDEVICES = "milli-devices"
 
 
-MILLICORES, BYTES, COUNT = Unit
+MILLICORES, BYTES, COUNT, MILLIDEVICES = Unit
 """By their own names, for what every request passes: before Python 3.12 a member read from its class costs 0.1 µs."""
+
+
+CORES = "cores"
+"""In the books: cores that are one agent's alone. Nobody asks for them by this name; `sharing=exclusive` does."""
+GPU = "gpu"
+CORE = 1000
+"""Millicores in a core, milli-devices in a device: cores of one's own and devices are handed out whole."""
+Pieces = Mapping[str, tuple[int, ...]]
+"""Of what is handed out piece by piece (`CORES`, `GPU`): the number of each."""
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +64,14 @@ STOCKS: dict[str, Resource] = {
         Resource(name="memory", kind=Kind.STOCK, unit=Unit.BYTES, compressible=False),
         Resource(name="disk", kind=Kind.STOCK, unit=Unit.BYTES, compressible=False),
         Resource(name="pids", kind=Kind.STOCK, unit=Unit.COUNT, compressible=False),
+        Resource(name=GPU, kind=Kind.STOCK, unit=Unit.MILLIDEVICES, compressible=False),
     )
 }
-"""What every node has. Custom slots ("browser") come from the policy and are counted."""
+"""What every node counts. Custom slots ("browser") come from the policy and are counted."""
+FILE_SIZE = "file_size"
+CAPS: dict[str, Resource] = {FILE_SIZE: Resource(name=FILE_SIZE, kind=Kind.CAP, unit=Unit.BYTES, compressible=False)}
+"""Limits without a request."""
+_KNOWN = STOCKS | CAPS
 
 
 def slot(name: str) -> Resource:
@@ -77,14 +94,14 @@ def parse_amount(resource: Resource, text: str | int | float, field: str) -> int
     """One amount of *resource* from what a user wrote. Raises InvalidAmount."""
     if resource.unit is BYTES:
         return units.parse_bytes(text, field)
-    if resource.unit is MILLICORES:
+    if resource.unit in (MILLICORES, MILLIDEVICES):
         return units.parse_millicores(text, field)
     return units.parse_count(text, field)  # type: ignore[arg-type]
 
 
 def format_amount(name: str, amount: int) -> str:
     """*amount* of the resource *name* for people; a name that we do not know is counted."""
-    resource = STOCKS.get(name)
+    resource = _KNOWN.get(name)
     if resource is None or resource.unit is COUNT:
         return str(amount)
     return units.format_bytes(amount) if resource.unit is BYTES else units.format_millicores(amount)

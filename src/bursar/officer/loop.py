@@ -45,9 +45,10 @@ MOST_REBUILDS = 5
 class Officer:
     """Puts host, journal and machine into one loop. `run` returns when it is to leave; agents live on."""
 
-    def __init__(self, *, policy: Policy, host: Host, journal: Journal, socket: Path, runtime: Path) -> None:
-        """Raises InvalidPolicy for groups that this machine does not have, BadInput for amounts that cannot be read."""
+    def __init__(self, *, policy: Policy, host: Host, journal: Journal, socket: Path, runtime: Path, gpus: tuple[int, ...] = ()) -> None:
+        """*gpus*: the numbers of the devices that were found. Raises InvalidPolicy for groups that this machine does not have, BadInput for amounts that cannot be read."""
         self._policy, self._host, self._journal, self._socket, self._runtime = policy, host, journal, socket, runtime
+        self._gpus = gpus
         self._groups = group_ids(policy)
         self._first = self._new_state(policy)
         self._inbox: deque[Event] = deque()
@@ -121,7 +122,7 @@ class Officer:
 
     def _new_state(self, policy: Policy) -> State:
         host = self._host
-        return machine.new_state(policy, host.capabilities, host.capacity(), officer_uid=os.geteuid(), runtime=str(self._runtime), socket=str(self._socket))
+        return machine.new_state(policy, host.capabilities, host.capacity(), gpus=self._gpus, officer_uid=os.geteuid(), runtime=str(self._runtime), socket=str(self._socket))
 
     def _obey(self, policy: Policy) -> None:
         """A reloaded policy: its groups were found when it was checked."""

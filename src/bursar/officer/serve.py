@@ -13,6 +13,8 @@ import msgspec
 
 import bursar
 from bursar.core import views
+from bursar.core.planning import TICKET, plan
+from bursar.core.state import Agent
 from bursar.errors import BadInput, BursarError, InvalidMessage, NotAllowed, Refused
 from bursar.model import events
 from bursar.model.actions import Topic
@@ -20,7 +22,7 @@ from bursar.model.agents import Spec, check_name
 from bursar.model.events import Event, Peer
 from bursar.model.kernel import MAIN, Cell, call_cell
 from bursar.model.policy import Policy, check_policy
-from bursar.model.resources import parse_amounts
+from bursar.model.resources import FILE_SIZE, parse_amounts
 from bursar.officer.office import Office, group_ids
 from bursar.officer.tickets import error_line
 from bursar.wire import verbs
@@ -82,6 +84,8 @@ class Desk:
                 connection.send(self._known(request.id, agent_id, self._inspect(agent_id)))
             case verbs.Explain(agent=agent_id):
                 connection.send(self._known(request.id, agent_id, self._explain(agent_id)))
+            case verbs.Plan():
+                connection.send(_ok(request.id, self._plan(connection, request)))
             case verbs.Logs(agent=agent_id):
                 connection.send(self._known(request.id, agent_id, self._logs(agent_id)))
             case verbs.Subscribe(topics=topics):
@@ -168,7 +172,7 @@ class Desk:
             case _:
                 raise BadInput(f"{type(request).__name__.lower()} is no verb that changes an agent")
 
-    def _spec(self, request: verbs.Run, peer: Peer) -> Spec:
+    def _spec(self, request: verbs.Lease, peer: Peer) -> Spec:
         """What was asked for, amounts read. Raises BadInput."""
         state = self._office.state
         known = state.terms.known
@@ -187,7 +191,7 @@ class Desk:
             detached=request.mode == "detached",
             in_place=request.mode == "exec",
             command=request.command[:MOST_COMMAND],
-            key=digest(request.key),
+            key=digest(request.key) if isinstance(request, verbs.Run) else "",
             ttl_s=request.ttl_s,
         )
 
@@ -257,9 +261,26 @@ class Desk:
             return found
         kept = [msgspec.to_builtins(one) for one in office.host.kept(Cell(agent_id), agent.wanted)]
         named = sorted(agent.spec.requests.keys() | agent.spec.limits.keys())
-        recorded = [{"resource": name, "how": "recorded", "files": []} for name in named if name not in ENFORCED]
+        recorded = [self._by_itself(agent, name) for name in named if name not in ENFORCED]
         cells = {"main": office.host.pids(Cell(agent_id, MAIN))} | {f"call-{number}": office.host.pids(call_cell(agent_id, number)) for number in agent.calls}
         return self._dated(found) | {"kept": kept + recorded, "pids_by_cell": cells, "reading_totals": office.sense.vitals.stalls_us if office.sense.vitals else {}}
+
+    def _by_itself(self, agent: Agent, name: str) -> dict[str, Any]:
+        """How a dimension is kept that no cgroup knows: the bound of its command, if that has it, else by our books alone."""
+        if name == FILE_SIZE and agent.main_pid is not None:
+            largest = self._office.host.file_limit(agent.main_pid)
+            if largest is not None and largest <= agent.spec.limits[name]:
+                return {"resource": name, "how": "enforced", "files": [f"/proc/{agent.main_pid}/limits"]}
+        return {"resource": name, "how": "recorded", "files": []}
+
+    def _plan(self, connection: Connection, request: verbs.Plan) -> dict[str, Any]:
+        """What would become of a request; only the reading of whoever would lend is taken anew, as for a `run`. Raises BadInput."""
+        peer = self._peer(connection)
+        spec = self._spec(request, peer)
+        fresh = self._fresh(peer.agent_id)
+        if fresh:
+            self._deliver(fresh)
+        return plan(self._office.state, events.Asked(ticket=TICKET, peer=peer, spec=spec, wait_s=request.wait_s), time.monotonic())
 
     def _explain(self, agent_id: str) -> dict[str, Any] | None:
         """The journal's lines from before this officer, then what this one remembers."""

@@ -12,6 +12,7 @@ from bursar.wire.c_halves import TYPE_CHECKING, signal
 from bursar.wire.client import Connection, problem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
 Environment = dict[bytes, bytes]
@@ -20,16 +21,17 @@ GO_S = 5.0
 
 
 class Placement:
-    """Which cell of which agent the officer is asked for, and the secret that shows who may."""
+    """Which cell of which agent the officer is asked for, the secret that shows who may, and the largest file that was granted."""
 
-    def __init__(self, *, socket: str, agent: str, part: str, key: str) -> None:
+    def __init__(self, *, socket: str, agent: str, part: str, key: str, file_size_bytes: int | None = None) -> None:
         self.socket = socket
         self.agent = agent
         self.part = part
         self.key = key
+        self.file_size_bytes = file_size_bytes
 
     def ask(self, *, keeper: bool = False, joins: bool = False) -> None:
-        """Returns when this process stands in its cell. Raises what the officer's error is, NoOfficer without an answer in GO_S."""
+        """Returns when this process stands in its cell, and within its bound. Raises what the officer's error is, NoOfficer without an answer in GO_S."""
         connection = Connection(self.socket, timeout_s=GO_S)
         try:
             connection.request("place", agent=self.agent, part=self.part, key=self.key, keeper=keeper, joins=joins)
@@ -43,11 +45,28 @@ class Placement:
             raise problem_of(error)
         if answer.get("event") != "go":
             raise BursarError(f"the officer answered `place` with {answer!r} instead of go")
+        if self.file_size_bytes is not None:
+            bound_files(self.file_size_bytes)
+
+
+def bound_of(granted: "Mapping[str, object]") -> int | None:
+    """The largest file that a grant allows; None: of any size."""
+    largest = granted.get("file_size_bytes")
+    return largest if isinstance(largest, int) else None
+
+
+def bound_files(largest: int) -> None:
+    """From here on this process and its children write no larger file; a lower limit of the caller's own stays."""
+    import resource  # most grants have no bound, and do not pay for it
+
+    soft, hard = (largest if own == resource.RLIM_INFINITY else min(own, largest) for own in resource.getrlimit(resource.RLIMIT_FSIZE))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def parcel(placement: Placement, program: bytes, environment: Environment) -> int:
     """A descriptor with all that the shim must know. The key is in it, and so in no list of processes."""
-    head = [os.fsencode(word) for word in (placement.socket, placement.agent, placement.part, placement.key)]
+    largest = "" if placement.file_size_bytes is None else str(placement.file_size_bytes)
+    head = [os.fsencode(word) for word in (placement.socket, placement.agent, placement.part, placement.key, largest)]
     entries = [name + b"=" + value for name, value in environment.items()]
     file = os.memfd_create("bursar", 0)
     content = memoryview(b"\0".join([*head, program, *entries, b""]))
@@ -61,9 +80,10 @@ def opened(file: int) -> tuple[Placement, bytes, Environment]:
     content = b""
     while piece := os.pread(file, 1 << 20, len(content)):
         content += piece
-    *head, program, entries = content.split(b"\0", 5)
-    socket, agent, part, key = map(os.fsdecode, head)
-    return Placement(socket=socket, agent=agent, part=part, key=key), program, parse_environment(entries)
+    *head, program, entries = content.split(b"\0", 6)
+    socket, agent, part, key, largest = map(os.fsdecode, head)
+    placement = Placement(socket=socket, agent=agent, part=part, key=key, file_size_bytes=int(largest) if largest else None)
+    return placement, program, parse_environment(entries)
 
 
 def true_environment() -> Environment:

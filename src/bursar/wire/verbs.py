@@ -47,10 +47,9 @@ class Ps(Request, frozen=True, kw_only=True):
     all: bool = False
 
 
-class Run(Request, frozen=True, kw_only=True):
-    """A lease and, with it, a start."""
+class Lease(Request, frozen=True, kw_only=True):
+    """What `run` and `plan` ask for."""
 
-    key: Key
     name: Text = ""
     type: Text = "worker"
     qos: QosClass = QosClass.BURSTABLE
@@ -62,6 +61,16 @@ class Run(Request, frozen=True, kw_only=True):
     ttl_s: Annotated[float, Meta(gt=0.0, le=31_536_000.0)] | None = None
     mode: Annotated[str, Meta(pattern="^(foreground|detached|exec)$")] = "foreground"
     command: str = ""
+
+
+class Run(Lease, frozen=True, kw_only=True):
+    """A lease and, with it, a start."""
+
+    key: Key
+
+
+class Plan(Lease, frozen=True, kw_only=True):
+    """What would become of the same `run`."""
 
 
 class Place(Request, frozen=True, kw_only=True):
@@ -180,7 +189,7 @@ class Down(Request, frozen=True, kw_only=True):
 
 
 OfOne = Inspect | Explain | Wait_ | Stop | Kill | Freeze | Thaw | Resize | Heartbeat | Logs
-Any_ = Hello | Status | Pressure | Ps | Run | Place | Stay | CommandEnded | Call | Returned | OfOne | Subscribe | Reload | Down
+Any_ = Hello | Status | Pressure | Ps | Run | Plan | Place | Stay | CommandEnded | Call | Returned | OfOne | Subscribe | Reload | Down
 _decoder: msgspec.json.Decoder[Any_] = msgspec.json.Decoder(Any_)
 
 

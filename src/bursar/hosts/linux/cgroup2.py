@@ -81,6 +81,7 @@ class Cgroup2Host(LinuxHost):
             can_kill_whole_call=True,
             calls_without_officer=True,
             swap=False,
+            cores=self._cpusets.cores,
         )
 
     # --- the path above the agents

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
+from bursar.hosts.linux.cpusets import open_cpusets
 from bursar.hosts.linux.kept import KeptFiles, close_each, open_each
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.read.cgroupfiles import parse_events, value_of
@@ -59,8 +60,9 @@ class LinuxHost(ABC):
         self.record = record
         self._disk = disk
         self._tree = Tree(record, places, self.PARTED)
+        self._cpusets = open_cpusets(self._tree)
         self._watcher = Watcher(self._kills_by_part, self._peak, self._watch_memory, counts_late=self.COUNTS_LATE)
-        self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in places}
+        self.wrapper_paths = {hierarchy: self._tree.directory(hierarchy, CEILING) for hierarchy in self._tree.diligent()}
         """The directory of all agents in each hierarchy."""
         self._use(self.FILES)
         self._kept = KeptFiles(self._tree.directory)
@@ -175,10 +177,10 @@ class LinuxHost(ABC):
             if cell.part == MAIN:
                 self._tree.make(cell)
             self._settle(cell, uid)
-            self._tree.join(cell, pid)
+            joined = self._tree.join(cell, pid)
             if not process.signal(pidfd, 0):
                 raise HostError(f"process {pid} ended while it was placed")
-            self._tree.check_member(cell, pid)
+            self._tree.check_member(cell, pid, joined)
             if cell.part == MAIN and not joins:
                 self._tree.mark_main(cell.agent_id, pid)
                 self._watcher.watch_main(cell.agent_id, os.dup(pidfd))
@@ -292,7 +294,13 @@ class LinuxHost(ABC):
             held[file.name.split(".", 1)[0]].append(self._path(cell, file))
         if not cell.part and not held["cpu"]:
             held["cpu"] = [self._path(cell, file) for file in self._files if file.field == "weight"]
+        if then.cpus is not None:
+            held["cores"] = [self._cpusets.file(cell.agent_id)]
         return [Kept(resource=resource, how="enforced", files=tuple(paths)) for resource, paths in held.items() if paths]
+
+    def file_limit(self, pid: int) -> int | None:
+        """The largest file that the process may write; None when nothing bounds it, or it is gone."""
+        return process.file_limit(pid)
 
     def agent_of(self, pid: int) -> str | None:
         """The agent in whose cgroup the process lives, in whichever hierarchy; None outside."""
@@ -400,7 +408,8 @@ class LinuxHost(ABC):
         self._fields = {False: frozenset(file.field for file in table), True: frozenset(file.field for file in self._part_files)}
 
     def _wanted(self, limits: Limits, cell: Cell) -> Standing:
-        return standing.wanted(limits, cell, self._fields[bool(cell.part)], swap=self.SWAP)
+        then = standing.wanted(limits, cell, self._fields[bool(cell.part)], swap=self.SWAP)
+        return then if cell.part or limits.cpus is None else then._replace(cpus=self._cpusets.normalise(limits.cpus))
 
     def _standing(self, cell: Cell) -> Standing | None:
         """What the files say; None when the cell is gone, or a part of it."""
@@ -410,21 +419,43 @@ class LinuxHost(ABC):
             if text is None:
                 return None
             values[file.field] = file.parse(text)
+        if not cell.part and cell != CEILING:
+            values["cpus"] = self._cpusets.of(cell.agent_id)
         return Standing(**values)
 
     def _write_limits(self, cell: Cell, limits: Limits, *, fresh: bool) -> Limits:
         now = FRESH if fresh else self._standing(cell)
         if now is None:
             raise HostError(f"{cell.path} is gone")
-        for file, value in standing.changes(now, self._wanted(limits, cell), self._files_of(cell)):
+        then, is_agent = self._wanted(limits, cell), not cell.part and cell != CEILING
+        try:
+            now = self._write_files(cell, now, then)
+        except Busy:
+            if is_agent:
+                self._keep_on(cell, now, then.cpus)
+            raise
+        if is_agent:
+            now = now._replace(cpus=self._keep_on(cell, now, then.cpus))
+        self._shaped(cell, now)
+        return standing.limits_of(now)
+
+    def _write_files(self, cell: Cell, now: Standing, then: Standing) -> Standing:
+        """Write what differs; what the files say then. Raises Busy."""
+        for file, value in standing.changes(now, then, self._files_of(cell)):
             answer = self._put(cell, now, file, value)
             if answer is None:
                 raise HostError(f"{cell.path} is gone: no {file.name}")
             now = now._replace(**{file.field: file.parse(answer)})
             if file.field == "idle":
                 now = now._replace(weight=standing.DEFAULT_WEIGHT)  # the kernel resets it with idleness
-        self._shaped(cell, now)
-        return standing.limits_of(now)
+        return now
+
+    def _keep_on(self, cell: Cell, now: Standing, cpus: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Keep the agent on *cpus*; the kernel's word on it then."""
+        if now.cpus == cpus and not self._cpusets.is_scattered(cell.agent_id):
+            return cpus
+        self._cpusets.put(cell.agent_id, cpus)
+        return self._cpusets.of(cell.agent_id)
 
     def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
         """Write *value*; what the file says then, None when it is gone."""
@@ -432,7 +463,7 @@ class LinuxHost(ABC):
 
     def _seen(self, agent_id: str) -> SeenAgent | None:
         cell = Cell(agent_id)
-        directories = [self._tree.directory(hierarchy, cell) for hierarchy in self._tree.places]
+        directories = [self._tree.directory(hierarchy, cell) for hierarchy in self._tree.diligent()]
         inodes = [files.inode(directory) for directory in directories]
         if not any(inodes):
             return None

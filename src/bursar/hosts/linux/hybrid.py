@@ -64,6 +64,7 @@ class HybridHost(LinuxHost):
             can_kill_whole_call=False,
             calls_without_officer=False,
             swap=capacity.read_meminfo().get("SwapTotal", 0) > 0,
+            cores=self._cpusets.cores,
         )
 
     def _open_up(self) -> None:

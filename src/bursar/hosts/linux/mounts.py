@@ -12,6 +12,7 @@ from bursar.hosts.linux import files
 
 UNIFIED = "unified"
 """The v2 hierarchy; the others are called by their controller."""
+CPUSET = "cpuset"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -61,9 +62,9 @@ def parse_cgroups(text: bytes) -> dict[str, str]:
 
 
 def find_bases(mounts: list[Mount], own: dict[str, str]) -> dict[str, Base]:
-    """Our own cgroup directory in each hierarchy that we could use: unified, cpu, pids, memory."""
+    """Our own cgroup directory in each hierarchy that we could use: unified, cpuset, cpu, pids, memory."""
     bases = {}
-    for name in (UNIFIED, "cpu", "pids", "memory"):
+    for name in (UNIFIED, CPUSET, "cpu", "pids", "memory"):
         mount = next((m for m in mounts if (name == UNIFIED if m.is_v2 else name in m.options)), None)
         if mount is not None and name in own:
             bases[name] = Base(directory_of(mount, own[name]), mount)

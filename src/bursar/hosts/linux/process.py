@@ -131,6 +131,21 @@ def resident_bytes(pid: int) -> int | None:
     return None if statm is None else parse_resident_pages(statm) * os.sysconf("SC_PAGESIZE")
 
 
+def parse_file_limit(limits: bytes) -> int | None:
+    """The hard limit on the size of a file in a /proc/PID/limits file; None for no limit. Raises HostError."""
+    start = limits.find(b"\nMax file size ")
+    words = limits[start + 1 :].split(None, 5) if start >= 0 else []
+    if len(words) < 6 or not (words[4] == b"unlimited" or (words[4].isdigit() and len(words[4]) <= 20)):
+        raise HostError(f"no Max file size in /proc/PID/limits: {limits[:80]!r}")
+    return None if words[4] == b"unlimited" else int(words[4])
+
+
+def file_limit(pid: int) -> int | None:
+    """The largest file that the process may write; None when nothing bounds it, or it is gone."""
+    limits = _read(pid, "limits")
+    return None if not limits else parse_file_limit(limits)
+
+
 def cgroups_of(pid: int) -> bytes | None:
     """The content of /proc/PID/cgroup."""
     return _read(pid, "cgroup")

@@ -8,7 +8,7 @@ from bursar.hosts.linux import files
 from bursar.hosts.linux.cgroup2 import CONTROLLERS, Cgroup2Host
 from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.hybrid import HybridHost
-from bursar.hosts.linux.mounts import UNIFIED, Base, directory_of, read_bases
+from bursar.hosts.linux.mounts import CPUSET, UNIFIED, Base, directory_of, read_bases
 from bursar.hosts.linux.tree import Record
 
 _V1 = ("cpu", "pids", "memory")
@@ -36,9 +36,9 @@ def _checked(record: Mapping[str, object]) -> Record | None:
     """*record*, if it is one of ours; a damaged one is as good as none."""
     checked = {name: value for name, value in record.items() if isinstance(value, str)}
     hierarchies = {"cgroup v2": {UNIFIED}, "hybrid": {UNIFIED, *_V1}}.get(checked.get("back_end", ""))
-    if hierarchies is None or set(record) != {"back_end"} | hierarchies or len(checked) != len(record):
+    if hierarchies is None or set(record) - {CPUSET} != {"back_end"} | hierarchies or len(checked) != len(record):
         return None
-    return checked if all(checked[hierarchy].startswith("/") for hierarchy in hierarchies) else None
+    return checked if all(directory.startswith("/") for hierarchy, directory in checked.items() if hierarchy != "back_end") else None
 
 
 def _is_inside(record: Record, bases: dict[str, Base]) -> bool:
@@ -51,6 +51,10 @@ def _host(record: Record, bases: dict[str, Base], disk: str) -> LinuxHost:
     missing = [hierarchy for hierarchy in record if hierarchy != "back_end" and hierarchy not in bases]
     if missing:
         raise NoCgroups(f"the tree of agents is also in {', '.join(missing)}, which is not mounted here")
+    if CPUSET not in bases:
+        record = {hierarchy: directory for hierarchy, directory in record.items() if hierarchy != CPUSET}
+    elif record["back_end"] == "hybrid" and CPUSET not in record:
+        record |= _cpuset(bases, os.path.basename(record[UNIFIED]))
     places = {hierarchy: base.mount for hierarchy, base in bases.items() if hierarchy in record}
     return (Cgroup2Host if record["back_end"] == "cgroup v2" else HybridHost)(record, places, disk)
 
@@ -78,12 +82,21 @@ def _find(bases: dict[str, Base], name: str, base: str | None) -> Record:
     if missing:
         raise NoCgroups(f"neither cgroup v2 nor v1 holds the controllers {', '.join(missing)}; {_WAY_OUT}")
     record = {"back_end": "hybrid"}
-    for hierarchy, own in bases.items():
+    for hierarchy in (UNIFIED, *_V1):
+        own = bases[hierarchy]
         above = own.directory if base is None else directory_of(own.mount, base)
         if not os.access(above, os.W_OK):
             raise NoCgroups(f"{above} may not be written; {_WAY_OUT}")
         record[hierarchy] = f"{above}/{name}"
-    return record
+    return record | _cpuset(bases, name, base)
+
+
+def _cpuset(bases: dict[str, Base], name: str, base: str | None = None) -> Record:
+    """Where cpusets of agents go, in a record; nothing where we may make none. A record of before there were any has no place for them."""
+    if CPUSET not in bases:
+        return {}
+    above = bases[CPUSET].directory if base is None else directory_of(bases[CPUSET].mount, base)
+    return {CPUSET: f"{above}/{name}"} if os.access(above, os.W_OK) else {}
 
 
 def _find_v2(unified: Base, name: str, base: str | None) -> str:

@@ -39,6 +39,8 @@ class Standing(NamedTuple):
     memory_low: int = 0
     memory_high: int = NO_LIMIT
     oom_group: bool = False
+    cpus: tuple[int, ...] | None = None
+    """None is no cpuset, or one with all that there are."""
 
 
 FRESH = Standing()
@@ -110,4 +112,5 @@ def limits_of(standing: Standing) -> Limits:
         memory_low_bytes=standing.memory_low,
         memory_high_bytes=None if standing.memory_high == NO_LIMIT else standing.memory_high,
         oom_group=standing.oom_group,
+        cpus=standing.cpus,
     )

@@ -3,7 +3,8 @@
     <root>/keepers, <root>/officer
     <root>/agents/<id>/main, <root>/agents/<id>/call-<n>
 
-`main` and calls are there only in *parted* hierarchies, where a part of an agent needs a place of its own.
+`main` and calls are there only in *parted* hierarchies, where a part of an agent needs a place of its own. In a *lazy* hierarchy
+(v1 cpuset) nothing is made before an agent needs it there, and who has no place in it is not looked for.
 """
 
 import os
@@ -12,7 +13,7 @@ from errno import ENODATA, ENOENT
 
 from bursar.errors import HostError
 from bursar.hosts.linux import files, mounts, process
-from bursar.hosts.linux.mounts import UNIFIED, Mount
+from bursar.hosts.linux.mounts import CPUSET, UNIFIED, Mount
 from bursar.hosts.linux.read.cgroupfiles import parse_events, parse_pids
 from bursar.model.kernel import Cell
 
@@ -22,6 +23,7 @@ FOLDERS = ("officer", "keepers", "agents")
 MAIN_MARK = "main"
 """The mark that `hold_main` leaves: pid and start time of the command."""
 _MARK = "user.bursar."
+LAZY = frozenset({CPUSET})
 
 
 class Tree:
@@ -52,9 +54,17 @@ class Tree:
         """The root in each hierarchy."""
         return [self.record[hierarchy] for hierarchy in self.places]
 
+    def diligent(self) -> list[str]:
+        """The hierarchies in which everybody stands."""
+        return [hierarchy for hierarchy in self.places if hierarchy not in LAZY]
+
+    def takes(self, hierarchy: str, cell: Cell) -> bool:
+        """Whether processes can join the cell there: always, but in a lazy hierarchy, where it may be missing or half made."""
+        return hierarchy not in LAZY or bool((files.read(f"{self.directory(hierarchy, cell)}/cpuset.mems") or b"").strip())
+
     def make_root(self) -> None:
         """Make what is missing of the tree itself. Raises HostError."""
-        for root in self.roots():
+        for root in map(self.record.__getitem__, self.diligent()):
             for directory in (root, *(f"{root}/{name}" for name in FOLDERS)):
                 files.make(directory)
 
@@ -64,7 +74,7 @@ class Tree:
 
     def make(self, cell: Cell) -> list[bool]:
         """Make the cell; for each hierarchy whether it is new."""
-        made = [files.make(self.directory(hierarchy, cell)) for hierarchy in self.hierarchies(cell)]
+        made = [files.make(self.directory(hierarchy, cell)) for hierarchy in self.hierarchies(cell) if hierarchy not in LAZY]
         if cell.part and cell.part not in self._parts.setdefault(cell.agent_id, ()):
             self._parts[cell.agent_id] += (cell.part,)
         return made
@@ -112,9 +122,13 @@ class Tree:
 
     # --- members
 
-    def join(self, cell: Cell, pid: int) -> None:
-        """Move the process into the cell, v2 first and memory last. Raises HostError."""
+    def join(self, cell: Cell, pid: int) -> list[str]:
+        """Move the process into the cell, v2 first and memory last; the hierarchies that it joined. Raises HostError."""
+        joined = []
         for hierarchy in self.places:
+            if not self.takes(hierarchy, cell):  # looked at once it is in v2: who makes the place then finds it there, and moves it
+                continue
+            joined.append(hierarchy)
             directory = self.directory(hierarchy, cell)
             try:
                 files.write(f"{directory}/cgroup.procs", str(pid))
@@ -122,18 +136,19 @@ class Tree:
                 raise HostError(f"process {pid} is gone") from None
             except OSError as error:
                 raise files.refusal(error, f"moving {pid} into {directory}") from error
+        return joined
 
-    def check_member(self, cell: Cell, pid: int) -> None:
-        """Nothing, when the kernel says that the process is in the cell in every hierarchy; else HostError."""
+    def check_member(self, cell: Cell, pid: int, joined: list[str]) -> None:
+        """Nothing, when the kernel says that the process is in the cell in the hierarchies that it has *joined*; else HostError."""
         paths = mounts.parse_cgroups(process.cgroups_of(pid) or b"")
-        for hierarchy, top in self._paths.items():
-            place = f"{top}/{cell.path if hierarchy in self._parted else cell.agent_id}"
+        for hierarchy in joined:
+            place = f"{self._paths[hierarchy]}/{cell.path if hierarchy in self._parted else cell.agent_id}"
             if paths.get(hierarchy) != place:
                 raise HostError(f"process {pid} is in {paths.get(hierarchy)} of {hierarchy}, not in {place}")
 
     def move(self, pid: int, folder: str) -> None:
         """Move the process into keepers/ or officer/; a vanished one is ignored."""
-        for root in self.roots():
+        for root in map(self.record.__getitem__, self.diligent()):
             try:
                 files.write(f"{root}/{folder}/cgroup.procs", str(pid))
             except ProcessLookupError:

@@ -4,6 +4,8 @@ import contextlib
 import os
 from collections.abc import Callable
 
+import msgspec
+
 from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import CEILING, DIES_S, EXIT_BY_KILL, FREEZES_S, NOTHING, Machine, Process
 from bursar.model.agents import Death
@@ -30,6 +32,7 @@ class SimulatedHost:
             can_kill_whole_call=True,
             calls_without_officer=True,
             swap=False,
+            cores=self.machine.cores,
         )
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._told: list[Notice] = []
@@ -86,6 +89,7 @@ class SimulatedHost:
             raise HostError(f"{cell.path} is gone")
         then = self.normalise(limits)
         if cell in self.machine.groups and then.memory_bytes < self.machine.usage(cell):
+            self.machine.groups[cell].limits = msgspec.structs.replace(self.machine.groups[cell].limits, cpus=then.cpus)
             raise Busy(f"{cell.path}: {self.machine.usage(cell)} bytes are in use, more than the new limit of {then.memory_bytes}")
         self.machine.make(cell).limits = then
         return then
@@ -101,6 +105,7 @@ class SimulatedHost:
             memory_high_bytes=limits.memory_high_bytes if self.capabilities.can_throttle_memory else None,
             cpu_idle=limits.cpu_idle,
             oom_group=limits.oom_group,
+            cpus=None if limits.cpus is None or set(limits.cpus).issuperset(self.machine.cores) else tuple(sorted(set(limits.cpus))),
         )
 
     def place(self, cell: Cell, pid: int, uid: int, *, joins: bool = False) -> None:
@@ -220,7 +225,12 @@ class SimulatedHost:
 
     def kept(self, cell: Cell, limits: Limits) -> list[Kept]:
         """Memory, pids and cpu are kept by the machine's own rules."""
-        return [Kept(resource=resource, how="enforced", files=("simulated",)) for resource in ("memory", "pids", *(() if cell.part else ("cpu",)))]
+        resources = ["memory", "pids"] if cell.part else ["memory", "pids", "cpu"] if self.normalise(limits).cpus is None else ["memory", "pids", "cpu", "cores"]
+        return [Kept(resource=resource, how="enforced", files=("simulated",)) for resource in resources]
+
+    def file_limit(self, pid: int) -> int | None:
+        """None: no process here writes files."""
+        return None
 
     def agent_of(self, pid: int) -> str | None:
         """The agent in which the process lives."""

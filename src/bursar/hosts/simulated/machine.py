@@ -98,6 +98,16 @@ class Machine:
     _last_pid: int = 1000
     _last_inode: int = 0
 
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The numbers of its cores."""
+        return tuple(range(self.cpu_millicores // 1000))
+
+    def cores_of(self, cell: Cell) -> tuple[int, ...]:
+        """Where processes of the cell run."""
+        cpus = self._limits(Cell(cell.agent_id)).cpus
+        return self.cores if cpus is None else cpus
+
     # --- what people and agents do
 
     def start(self, demand: Demand, uid: int = 0) -> int:
@@ -284,7 +294,7 @@ class Machine:
             tell(victim.cell)
 
     def _compute(self, running: list[Process], step_s: float) -> None:
-        """Cpu: quota first, then by weight; idle agents get what is left."""
+        """Cpu: quota first, then by weight; idle agents get what is left. Who is kept on some cores shares these with who is kept on the same."""
         wants: dict[Cell, float] = {}
         for process in running:
             agent = Cell(process.cell.agent_id) if process.cell is not None else CEILING
@@ -293,15 +303,21 @@ class Machine:
         if not asked:
             return
         capped = {agent: min(want, self._limits(agent).cpu_millicores or want) for agent, want in wants.items()}
-        busy = {agent: want for agent, want in capped.items() if not self._limits(agent).cpu_idle}
-        granted = share(float(self.cpu_millicores), busy, {agent: self._limits(agent).cpu_weight for agent in busy})
-        idle = {agent: want for agent, want in capped.items() if agent not in busy}
-        granted |= share(self.cpu_millicores - sum(granted.values()), idle, dict.fromkeys(idle, 1))
+        granted: dict[Cell, float] = {}
+        for cpus in sorted({self.cores_of(agent) for agent in wants}, key=len):  # who may run anywhere gets what the others leave
+            millicores = min(1000.0 * len(cpus), self.cpu_millicores - sum(granted.values()))
+            granted |= self._grant(millicores, {agent: want for agent, want in capped.items() if self.cores_of(agent) == cpus})
         for agent, want in wants.items():
             if want and agent in self.groups and agent != CEILING:
                 self.groups[agent].cpu_us += round(granted[agent] * step_s * 1000)
                 self.groups[agent].throttled_us += round((1 - capped[agent] / want) * step_s * 1e6)
         self.stalls_us["cpu.some"] += round((1 - sum(granted.values()) / asked) * step_s * 1e6)
+
+    def _grant(self, millicores: float, wants: dict[Cell, float]) -> dict[Cell, float]:
+        busy = {agent: want for agent, want in wants.items() if not self._limits(agent).cpu_idle}
+        granted = share(millicores, busy, {agent: self._limits(agent).cpu_weight for agent in busy})
+        idle = {agent: want for agent, want in wants.items() if agent not in busy}
+        return granted | share(millicores - sum(granted.values()), idle, dict.fromkeys(idle, 1))
 
     def _limits(self, agent: Cell) -> Limits:
         return self.groups[agent].limits if agent in self.groups else NOTHING

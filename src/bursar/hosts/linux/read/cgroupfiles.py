@@ -1,6 +1,7 @@
 """The values in cgroup files: parsers of bytes. Each gives a value, or HostError on anything that is no such file."""
 
-from bursar.errors import HostError
+from bursar.errors import HostError, InvalidAmount
+from bursar.units import parse_numbers
 
 PERIOD_US = 100_000
 """The kernel's default CPU bandwidth period; we always write this one."""
@@ -61,6 +62,17 @@ def parse_cpu_max(text: bytes) -> int | None:
 def parse_flag(text: bytes) -> bool:
     """The value of a file that says 0 or 1, such as cpu.idle."""
     return _number(text.strip()) != 0
+
+
+def parse_cpus(text: bytes) -> tuple[int, ...]:
+    """The numbers in a list such as that of cpuset.cpus; none in an empty one."""
+    word = text.strip()
+    if not word:
+        return ()
+    try:
+        return parse_numbers(word.decode("ascii", "replace"), "cpus")
+    except InvalidAmount as problem:
+        raise HostError(f"not a list of cores: {text[:80]!r}") from problem
 
 
 def parse_quota(text: bytes) -> int | None:
