@@ -6,11 +6,11 @@ from typing import Any
 from bursar.cli.question import ask, on_one_line, print_json
 from bursar.cli.run import FLAGS as RUN_FLAGS
 from bursar.cli.run import check_options, plan_of
-from bursar.cli.start import find, true_environment, unstartable
 from bursar.cli.words import Flag, parse, usage
 from bursar.errors import BadInput, BursarError
 from bursar.model.resources import format_amount
 from bursar.units import format_numbers
+from bursar.wire.start import find, true_environment, unstartable
 
 FLAGS = {**RUN_FLAGS, "--no-up": Flag("taken, so that the words of a run can be used as they are: no plan starts an officer"), "--json": Flag("print the officer's answer as JSON")}
 HEAD = """\
