@@ -40,6 +40,27 @@ def test_a_lease_is_held_until_it_is_given_back():
     told(story)
 
 
+def test_an_agent_may_have_cores_of_its_own_and_a_bound_for_its_files(tmp_path):
+    """Its commands run there and write no larger file; another agent's run elsewhere."""
+
+    async def story(manager):
+        cores = len(asked(manager, "status")["capabilities"]["cores"])
+        if cores < 2:
+            pytest.skip("agents can be kept on fewer than two cores here")
+        more = {"requests": {"cpu": 1, "memory": "32MiB"}, "limits": {"memory": "96MiB", "file_size": "1MiB"}}
+        alone = await manager.create_agent_manager(agent_id="alone", sharing="exclusive", **more)
+        shares = await manager.create_agent_manager(agent_id="shares", **SMALL)
+        for agent in (alone, shares):
+            await agent.request_resources()
+        process = await alone.run(["sh", "-c", f"nproc; exec dd if=/dev/zero of={tmp_path}/file bs=1M count=2 2>/dev/null"], stdout=subprocess.PIPE)
+        assert (await process.communicate())[0].split()[0] == b"1"
+        assert (tmp_path / "file").stat().st_size == MIB
+        process = await shares.run(["nproc"], stdout=subprocess.PIPE)
+        assert int((await process.communicate())[0]) == cores - 1
+
+    told(story)
+
+
 def test_a_request_waits_its_turn():
     """The third of three halves is granted when one of the others is given back; until then it says what for."""
 

@@ -60,6 +60,7 @@ def test_what_is_not_there_yet_is_refused_by_name(kind, options):
         (AgentOptions, {"agent_id": "../../x"}, "agent_id must be 1 to 64 letters"),
         (AgentOptions, {"agent_id": "a", "agent_type": "a b"}, "agent_type must be 1 to 64 letters"),
         (AgentOptions, {"agent_id": "a", "qos": "gold"}, "qos must be guaranteed, burstable or best-effort, got 'gold'"),
+        (AgentOptions, {"agent_id": "a", "sharing": "preemptible"}, "sharing must be shared or exclusive"),
         (AgentOptions, {"agent_id": "a", "priority": 101}, "priority must be 0 to 100, got 101"),
         (AgentOptions, {"agent_id": "a", "priority": "high"}, "priority must be 0 to 100, got 'high'"),
         (AgentOptions, {"agent_id": "a", "requests": "memory=1GiB"}, "requests must be a table"),

@@ -49,7 +49,9 @@ class AllocatorConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.strategy != "priority":
             raise not_there("AllocatorConfig", "strategy", self.strategy, 'the only strategy so far is "priority"; leave it out')
         if not self.allow_sharing:
-            raise not_there("AllocatorConfig", "allow_sharing", self.allow_sharing, "no cores are dedicated yet; leave it out")
+            raise not_there(
+                "AllocatorConfig", "allow_sharing", self.allow_sharing, "who has cores of its own is said agent by agent, create_agent_manager(sharing='exclusive'); leave it out"
+            )
         for name, written in (("cpu", self.max_cpu), ("memory", self.max_memory)):
             if written is not None and most_of(name, written) <= 0:
                 raise BadInput(f"AllocatorConfig.max_{name} must be above 0, got {shown(written)}; leave it out for what the machine has")
@@ -83,6 +85,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     agent_type: str = "worker"
     qos: str = "burstable"
     priority: int | None = None
+    sharing: str = "shared"
     requests: Mapping[str, Amount] = {}
     limits: Mapping[str, Amount] = {}
     scaling: Mapping[str, Any] | None = None
@@ -97,6 +100,8 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise BadInput(f"qos must be guaranteed, burstable or best-effort, got {shown(self.qos)}")
         if self.priority is not None and self.priority not in range(101):
             raise BadInput(f"priority must be 0 to 100, got {shown(self.priority)}; the higher goes first within its class")
+        if self.sharing not in ("shared", "exclusive"):
+            raise BadInput(f"sharing must be shared or exclusive (the cores of its cpu request are its own), got {shown(self.sharing)}")
         check_amounts(self.requests, self.limits)
         for field, way_out in _PLANNED.items():
             if (value := getattr(self, field)) is not None:
@@ -104,7 +109,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def fields(self) -> dict[str, object]:
         """Those of the verb `run`."""
-        chosen = {"name": self.agent_id, "type": self.agent_type, "qos": self.qos, "priority": self.priority}
+        chosen = {"name": self.agent_id, "type": self.agent_type, "qos": self.qos, "priority": self.priority, "sharing": self.sharing}
         return chosen | {"requests": dict(self.requests), "limits": dict(self.limits)}
 
 
