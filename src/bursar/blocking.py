@@ -332,6 +332,7 @@ class ResourceManager:
         agent_type: str = "worker",
         qos: str = "burstable",
         priority: int | None = None,
+        sharing: str = "shared",
         requests: Mapping[str, Amount] | None = None,
         limits: Mapping[str, Amount] | None = None,
         scaling: Mapping[str, Any] | None = None,
@@ -342,7 +343,16 @@ class ResourceManager:
         return AgentResourceManager(
             self._portal.call(
                 self._inner.create_agent_manager(
-                    agent_id=agent_id, agent_type=agent_type, qos=qos, priority=priority, requests=requests, limits=limits, scaling=scaling, health=health, objectives=objectives
+                    agent_id=agent_id,
+                    agent_type=agent_type,
+                    qos=qos,
+                    priority=priority,
+                    sharing=sharing,
+                    requests=requests,
+                    limits=limits,
+                    scaling=scaling,
+                    health=health,
+                    objectives=objectives,
                 )
             ),
             self._portal,
