@@ -16,8 +16,10 @@ demo: venv ## run the main job on real agents, without bursar and with it, and j
 test: venv ## run every test that this machine allows, and list what was skipped and why
 	@$(BIN)/python tests/run.py
 
-test-vm: venv ## the kernel stories whole in a VM with pure cgroup v2: about ten minutes
+test-vm: venv ## the kernel stories whole in a VM with pure cgroup v2, the ladder with and without swap: about twenty minutes
 	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G tests/officer/test_out_of_memory.py tests/officer/test_squeeze.py tests/officer/test_queue.py tests/officer/test_ceiling.py
+	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G --disk 1G tests/officer/test_ladder.py
+	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G --disk 1G --swap 512M tests/officer/test_ladder.py
 
 lint: venv ## format, lint, types, layers and generated docs
 	@$(BIN)/ruff format --check --quiet .

@@ -27,6 +27,7 @@ reserve = { memory = "40MiB", cpu = "10m", pids = 64 }
 reserve_share = 0.0
 """
 STORIES = Path(__file__).with_name("stories")
+DISK = Path("/dev/vda")
 RUNGS = ("squeeze", "freeze", "tell", "stop-call", "stop-agent")
 
 
@@ -107,17 +108,21 @@ def in_order(found: list[str]) -> bool:
     return True
 
 
-def committed(world: World, name: str) -> list[str]:
-    """The rungs of a story on this kernel, as they are to be."""
+def is_committed(world: World, name: str, found: list[str]) -> bool:
+    """Whether the rungs are those of the story on this kernel. What stands in brackets may be missing: it depends on how well the kernel holds the hog back."""
     text = (STORIES / str(world.ask("hello")["host"]) / f"{name}.txt").read_text()
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    wanted = [line for line in lines if not line.startswith("[") or line[1:-1] in found]
+    return found == [line.strip("[]") for line in wanted]
 
 
 @contextmanager
 def files_to_read(mebibytes: int) -> Iterator[list[str]]:
-    """A command that reads so much from files that nobody has in the page cache. An emulated machine has just been started, and has no disk of its own."""
+    """A command that reads so much from what nobody has in the page cache. The VM's files have none; its blank disk has, once per place."""
     if EMULATED:
-        yield ["sh", "-c", f"find /usr -xdev -type f -size +64k -exec cat {{}} + 2>/dev/null | head -c {mebibytes * MIB} | wc -c"]
+        if not DISK.exists():
+            pytest.skip("the VM was started without a disk: tests/vm/run.py --disk 1G")
+        yield ["dd", f"if={DISK}", "of=/dev/null", "bs=1M", f"count={mebibytes}", f"skip={0 if mebibytes > 500 else 940}"]
         return
     file = Path("/var/tmp") / f"files-{os.getpid()}"
     try:
@@ -138,7 +143,7 @@ def test_a_slow_leak_is_told_and_stopped_and_its_neighbour_lives(world: World, n
     end = world.await_end("leak")
     assert end["end"] == "evicted"
     assert "leak was stopped by bursar: all agents together use" in end["sentence"]
-    assert rungs(world, before) == committed(world, "slow_leak")
+    assert is_committed(world, "slow_leak", rungs(world, before)), rungs(world, before)
     neighbour.is_well()
     log = Path(world.ask("logs", agent="leak")["path"]).read_text()
     assert "is stopped in about 1 s unless memory is freed" in log
@@ -233,7 +238,7 @@ def test_the_worst_tool_call_goes_and_its_agent_lives(world: World, neighbour: N
     assert call.returncode != 0
     assert "was stopped by bursar" in call.stderr
     assert "Agent host goes on" in call.stderr
-    assert rungs(world, before) == committed(world, "tool_call")
+    assert is_committed(world, "tool_call", rungs(world, before)), rungs(world, before)
     assert lives(pid)
     assert host.tell(grow=1)["held"] == 21
     neighbour.is_well()

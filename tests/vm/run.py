@@ -48,6 +48,8 @@ def command(options: argparse.Namespace) -> list[str]:
         words += ["--env", f"{name}={value}"]
     if options.swap:
         words += ["--swap", options.swap]
+    if options.disk:
+        words += ["--disk", options.disk]
     return [*words, "--", *pytest]
 
 
@@ -57,6 +59,7 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", default=PATHS, help="what pytest runs")
     parser.add_argument("--marks", default="kernel or vm", help="pytest's -m")
     parser.add_argument("--swap", default="", metavar="SIZE", help="compressed swap in the VM's own memory")
+    parser.add_argument("--disk", default="", metavar="SIZE", help="a blank disk, /dev/vda: the only files there that have a page cache")
     parser.add_argument("--mem", default="2G")
     parser.add_argument("--timeout", type=float, default=280)
     options = parser.parse_args()
