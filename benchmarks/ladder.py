@@ -40,6 +40,8 @@ while True:
     time.sleep(0.1)
 """
 INTERPRETER_MIB = 6
+MILD = ("squeeze", "tell")
+"""Rungs that do not make a hog stand still by themselves."""
 STANDS_S = 0.4
 """A hog that gets nothing for so long stands still."""
 ROUNDS = 5
@@ -121,8 +123,9 @@ def _round(made: World, name: str, rate: int) -> tuple[float, float, bool]:
     onset_s = _onset_s(got_s, base_mib)
     steps: list[dict[str, object]] = made.ask("pressure")["steps"]  # type: ignore[assignment]
     acted_s = [float(str(step["at_s"])) for step in steps if f" {name} " in str(step["line"])]
+    stopped_s = next((float(str(step["at_s"])) for step in steps if f" {name} " in str(step["line"]) and not str(step["line"]).startswith(MILD)), onset_s)
     story = " ".join(map(str, made.ask("explain", agent=name)["story"]))  # type: ignore[arg-type]
-    stood_s = next((at_s for at_s, after_s in zip(got_s, [*got_s[1:], 1e12], strict=True) if after_s - at_s > STANDS_S and at_s >= onset_s), got_s[-1])
+    stood_s = next((at_s for at_s, after_s in zip(got_s, [*got_s[1:], 1e12], strict=True) if after_s - at_s > STANDS_S and at_s >= stopped_s - STANDS_S / 4), got_s[-1])
     return (acted_s[0] if acted_s else got_s[-1]) - onset_s, stood_s - onset_s, "the kernel killed" in story
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -514,3 +515,10 @@ def test_an_agent_has_no_swap_beside_its_memory(kernel):
         pytest.skip("this kernel does not count swap")
     with open(path) as file:
         assert int(file.read()) == (LIMITS.memory_bytes if is_hybrid(kernel) else 0)
+
+
+def test_the_officer_stands_above_its_agents_for_the_cpu(kernel):
+    """However busy they are: the largest weight there is."""
+    name, most = ("cpu.shares", "102400") if kernel.host.record["back_end"] == "hybrid" else ("cpu.weight", "10000")
+    root = kernel.host.record["cpu" if name == "cpu.shares" else "unified"]
+    assert Path(f"{root}/officer/{name}").read_text().strip() == most

@@ -96,6 +96,7 @@ class Cgroup2Host(LinuxHost):
         for directory in (self._root, agents):
             self._enable(directory)
         files.put(f"{self._root}/officer/memory.min", str(OFFICER_MIN_BYTES))
+        files.put(f"{self._root}/officer/cpu.weight", str(standing.MOST_WEIGHT))
         for agent_id in self._tree.agents():
             now = self._standing(Cell(agent_id))
             if now is not None:

@@ -68,7 +68,8 @@ class HybridHost(LinuxHost):
         )
 
     def _open_up(self) -> None:
-        """Nothing: v1 controllers are there at once."""
+        """v1 controllers are there at once: only the officer's weight is to be set."""
+        files.put(f"{self.record['cpu']}/officer/cpu.shares", _shares(standing.MOST_WEIGHT))
 
     def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
         if cell == CEILING and file.field == "quota_us" and value != "-1":

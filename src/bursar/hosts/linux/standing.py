@@ -18,6 +18,8 @@ NO_PIDS_LIMIT = 4_194_305
 LEAST_QUOTA_US = 1000
 """The kernel refuses less (min_cfs_quota_period)."""
 DEFAULT_WEIGHT = 100
+MOST_WEIGHT = 10_000
+"""For the officer: it needs little, and that at once, however busy its agents are."""
 IDLE_WEIGHT = 1
 """What an idle cgroup counts as: its weight can be neither read nor written."""
 CEILING = Cell("")
@@ -72,7 +74,7 @@ def wanted(limits: Limits, cell: Cell, fields: frozenset[str], *, swap: int | No
         "swap": memory if swap is None else NO_LIMIT if cell == CEILING else swap,
         "pids": min(limits.pids, NO_PIDS_LIMIT - 1),
         "quota_us": quota_us,
-        "weight": IDLE_WEIGHT if limits.cpu_idle else min(max(limits.cpu_weight, 1), 10_000),
+        "weight": IDLE_WEIGHT if limits.cpu_idle else min(max(limits.cpu_weight, 1), MOST_WEIGHT),
         "idle": limits.cpu_idle,
         "memory_min": limits.memory_min_bytes // PAGE * PAGE,
         "memory_low": limits.memory_low_bytes // PAGE * PAGE,
