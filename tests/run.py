@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VM_RUNNER = ROOT / "tests/vm/run.py"
-NATIVE_MOST_S = 480
+NATIVE_MOST_S = 720
 VM_MOST_S = 300
 
 
