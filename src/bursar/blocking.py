@@ -311,7 +311,7 @@ class ResourceManager:
             raise
 
     def stop(self) -> None:
-        """End every agent of this manager, and its officer if that is its own. Again: nothing."""
+        """End every agent of this manager, and its officer if that is its own; subscriptions end with it. Again: nothing."""
         try:
             self._portal.call(self._inner.stop())
         finally:

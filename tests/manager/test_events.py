@@ -110,6 +110,11 @@ def test_snapshots_come_as_often_as_was_asked_for():
     assert seen[1].at - seen[0].at >= 0.04
 
 
+def short_of_memory(statuses):
+    """Those that say so of all agents together; cpu is often short on a machine that runs tests."""
+    return [one for one in statuses if (one.place, one.resource) == ("agents", "memory") and one.level in ("high", "critical")]
+
+
 @pytest.mark.kernel
 def test_a_change_of_pressure_is_told():
     """Agents that use nearly all they may have together: level, resource and why; the same is in the health report."""
@@ -122,17 +127,15 @@ def test_a_change_of_pressure_is_told():
         agent = await manager.create_agent_manager(agent_id="a", requests={"memory": "1MiB"}, limits={"memory": most})
         await agent.request_resources()
         await agent.run([sys.executable, "-c", f"x = bytearray({held})\nfor i in range(0, {held}, 4096): x[i] = 1\nimport time; time.sleep(1000)"])
-        await until(lambda: any(one.level in ("high", "critical") for one in told_of), "a high level is told")
-        [now] = [one for one in await manager.pressure_detector.status() if (one.place, one.resource) == ("agents", "memory")]
-        assert now.level in ("high", "critical")
+        await until(lambda: short_of_memory(told_of), "a high level is told")
+        [now] = short_of_memory(await manager.pressure_detector.status())
+        assert "%" in now.because
         report = await manager.health_report()
         assert report.overall_health == "degraded"
-        assert f"agents memory: pressure is {now.level}" in report.problems
+        assert any("agents memory: pressure is" in problem for problem in report.problems)
 
     told(story, allocator=AllocatorConfig(max_memory=most))
-    [first] = [one for one in told_of if one.level in ("high", "critical")][:1]
-    assert (first.place, first.resource) == ("agents", "memory")
-    assert "%" in first.because
+    assert "%" in short_of_memory(told_of)[0].because
     assert [event.details["level"] for event in events] == [one.level for one in told_of]
 
 

@@ -133,6 +133,24 @@ def test_who_is_cancelled_leaves_the_queue():
     told(story, allocator=TINY_NODE)
 
 
+def test_of_two_that_wait_for_one_lease_one_may_give_up():
+    """The other goes on waiting; when the last gives up it is withdrawn."""
+
+    async def story(manager):
+        first, second = [await manager.create_agent_manager(agent_id=name, requests={"memory": "100MiB"}, limits={"memory": "100MiB"}) for name in ("a", "b")]
+        await first.request_resources()
+        one, other = asyncio.create_task(second.request_resources()), asyncio.create_task(second.request_resources())
+        await until(lambda: asked(manager, "status")["queued"] == 1, "they wait")
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        assert asked(manager, "status")["queued"] == 1
+        await first.release()
+        assert (await other).is_held
+
+    told(story, allocator=TINY_NODE)
+
+
 def test_who_is_released_while_it_waits_hears_that():
     """From another task: the one that waits is refused."""
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,34 @@ def test_more_than_the_machine_has_is_what_it_has():
     told(story, allocator=AllocatorConfig(max_memory="4096TiB"))
 
 
+def test_a_long_temporary_directory_is_no_obstacle(monkeypatch, tmp_path):
+    """The kernel takes no socket with such a path: a shorter one is used."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    async def story(manager):
+        assert len(manager.socket) <= 107
+
+    told(story)
+
+
+def test_who_stops_it_twice_at_once_waits_for_the_same_end():
+    """Nothing is started again, and "stopped" is told once."""
+    heard = []
+
+    async def whole() -> None:
+        manager = ResourceManagerFactory().create_resource_manager()
+        manager.subscribe(lambda event: heard.append(event.name))
+        await manager.start()
+        agent = await manager.create_agent_manager(agent_id="a", **SMALL)
+        await agent.request_resources()
+        await asyncio.gather(manager.stop(), manager.stop())
+
+    asyncio.run(whole())
+    assert [name for name in heard if name in ("started", "stopped")] == ["started", "stopped"]
+
+
 def test_two_of_one_process_are_refused_by_name():
     """Each would give away the whole machine; when the first has stopped there is room for another."""
 
@@ -169,14 +198,15 @@ def test_two_of_one_process_are_refused_by_name():
     told(story)
 
 
-def test_beside_the_machines_officer_it_refuses_and_names_the_way_out():
+def test_beside_the_machines_officer_it_refuses_and_names_the_way_out(monkeypatch, tmp_path):
     """Nothing is started; the other notices nothing."""
     subprocess.run([BURSAR, "up", "--detach"], check=True, capture_output=True)
     try:
-        before = set(Path("/tmp").glob("bursar-*"))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        before = list(tmp_path.iterdir())
         with pytest.raises(Refused, match=r"an officer rules this machine already at .*ResourceManager\.connect\(\)"):
             asyncio.run(ResourceManagerFactory().create_resource_manager().start())
-        assert set(Path("/tmp").glob("bursar-*")) == before
+        assert list(tmp_path.iterdir()) == before
     finally:
         subprocess.run([BURSAR, "down"], check=True, capture_output=True)
 
@@ -188,14 +218,14 @@ def test_inside_an_agent_it_refuses(monkeypatch):
         asyncio.run(ResourceManagerFactory().create_resource_manager().start())
 
 
-def test_one_that_cannot_start_says_why_and_leaves_nothing(monkeypatch):
+def test_one_that_cannot_start_says_why_and_leaves_nothing(monkeypatch, tmp_path):
     """The last line of its log; another can be tried afterwards."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    before = set(Path("/tmp").glob("bursar-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for _ in range(2):
         with pytest.raises(NoOfficer, match="the private officer could not start"):
             asyncio.run(ResourceManagerFactory().create_resource_manager().start())
-    assert set(Path("/tmp").glob("bursar-*")) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_its_socket_serves_the_command_line_too():

@@ -126,6 +126,21 @@ def test_a_command_that_runs_out_of_memory_dies_alone_and_says_why():
     told(story)
 
 
+def test_two_that_die_together_both_say_why():
+    """Also behind a shell; one that the script killed itself has nothing to say."""
+
+    async def story(manager):
+        agent = await granted(manager)
+        hogs = [await agent.run([sys.executable, "-c", HOG]), await agent.run(["sh", "-c", f"{sys.executable} -c '{HOG}'; exit $?"])]
+        assert await asyncio.gather(*(hog.wait() for hog in hogs)) == [-signal.SIGKILL, 128 + signal.SIGKILL]
+        assert all("its limit is 96 MiB" in hog.sentence for hog in hogs)
+        sleeper = await agent.run(["sleep", "1000"])
+        sleeper.kill()
+        assert (await sleeper.wait(), sleeper.sentence) == (-signal.SIGKILL, None)
+
+    told(story)
+
+
 def test_a_larger_limit_helps_a_command_that_runs():
     """What is resized is the agent, and with it everything inside."""
 

@@ -17,6 +17,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bursar.app import gpus
@@ -138,8 +139,9 @@ async def follow(parent: int, socket: Path, end: Callable[[], None]) -> None:
     except ProcessLookupError:
         end()
         return
-    for descriptor in (pidfd, sys.stdin.fileno()):
-        loop.add_reader(descriptor, gone.set)
+    loop.add_reader(pidfd, gone.set)
+    with suppress(PermissionError):  # nothing that could end: a file, or /dev/null
+        loop.add_reader(sys.stdin.fileno(), gone.set)
     try:
         if os.getppid() == parent:
             await gone.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ class AgentResourceManager:
         self._lease: Lease | None = None
         self._processes: set[Process] = set()
         self._kills = 0
-        """Of its processes by the kernel, told so far."""
+        """Of its processes by the kernel, as far as we have looked."""
 
     @property
     def agent_id(self) -> str:
@@ -93,7 +94,7 @@ class AgentResourceManager:
             lease.placement, command, granted=lease.environment, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=start_new_session
         )
         self._processes = {one for one in self._processes if one.returncode is None}
-        started = Process(child, command, self._why_killed)
+        started = Process(child, command, partial(self._why_killed, self._kills))
         self._processes.add(started)
         return started
 
@@ -152,14 +153,14 @@ class AgentResourceManager:
             raise Refused(f"{verb} {self.agent_id}: it holds no lease; request_resources() gets it one")
         return lease
 
-    async def _why_killed(self) -> str | None:
-        """What a person should read about a command that died of SIGKILL; None when the kernel's memory had nothing to do with it."""
+    async def _why_killed(self, before: int) -> str | None:
+        """What a person should read about a command that died of SIGKILL when there were more kills than *before*; None when memory had nothing to do with it."""
         try:
             for pause_s in KILLS_TOLD_S:
                 await asyncio.sleep(pause_s)
                 found = await self._ask("inspect")
-                if found["kills"] > self._kills:
-                    self._kills = found["kills"]
+                self._kills = max(self._kills, found["kills"])
+                if self._kills > before:
                     limit = found["limits"]["memory"]
                     words, twice = (format_amount("memory", amount) for amount in (limit, 2 * limit))
                     return f"the kernel killed it: {self.agent_id} ran out of memory, its limit is {words}; try resize(limits={{'memory': '{twice.replace(' ', '')}'}})"

@@ -37,6 +37,7 @@ class Lease:
         self._held: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[End] = loop.create_future()
         self._holder: subprocess.Popen[bytes] | None = None
+        self._waiters = 0
         self.agent_id: str = str(request["name"])
         """Whose it is."""
         self.summary: str = ""
@@ -64,14 +65,17 @@ class Lease:
         return Placement(socket=self._link.path, agent=self.agent_id, part="main", key=str(self._request["key"]), file_size_bytes=self._file_size_bytes)
 
     async def granted(self) -> None:
-        """Returns when it is held. Raises Refused and whatever else the officer says; who is cancelled leaves the queue."""
+        """Returns when it is held. Raises Refused and whatever else the officer says; when the last one who waits for it is cancelled, it leaves the queue."""
+        self._waiters += 1
         try:
             await asyncio.shield(self._held)
         except asyncio.CancelledError:
-            if not self._held.done():
+            if not self._held.done() and self._waiters == 1:
                 await asyncio.shield(self._withdraw())
                 self._held.exception()  # nobody else asks for it
             raise
+        finally:
+            self._waiters -= 1
 
     async def wait(self) -> End:
         """How it ended, once it has: given back, stopped by somebody else, expired."""

@@ -15,11 +15,21 @@ from bursar.errors import BadInput, BursarError, NoOfficer, NotAllowed, Refused
 from bursar.manager.link import Link
 from bursar.manager.options import AllocatorConfig, configuration_text
 from bursar.wire.channel import Channel
-from bursar.wire.places import inside_agent, socket_path
+from bursar.wire.places import MAX_SOCKET_PATH, inside_agent, socket_path
 from bursar.wire.summon import LOG, START_S, officer_environment
 
 LOOK_S = 0.02
 STOP_ALL_S = 120.0
+
+
+PREFIX = "bursar-"
+
+
+def short_directory() -> str:
+    """Where temporary files go, or where the kernel still takes the path of a socket."""
+    usual = tempfile.gettempdir()
+    longest = os.path.join(usual, PREFIX + 8 * "x", "run/officer.sock")
+    return usual if len(os.fsencode(longest)) <= MAX_SOCKET_PATH else "/tmp"  # noqa: S108 - mkdtemp makes a directory of our own in it
 
 
 class Authority(Protocol):
@@ -78,7 +88,7 @@ class PrivateOfficer:
         self._check_first()
         PrivateOfficer.ruling = self
         try:
-            self._state = Path(tempfile.mkdtemp(prefix="bursar-"))
+            self._state = Path(tempfile.mkdtemp(prefix=PREFIX, dir=short_directory()))
             await self.revive()
         except BaseException:
             self._give_up()

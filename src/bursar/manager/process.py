@@ -16,6 +16,8 @@ from bursar.wire.start import Environment, Placement, find, parcel, with_grant
 PIPE = asyncio.subprocess.PIPE
 DEVNULL = asyncio.subprocess.DEVNULL
 STDOUT = asyncio.subprocess.STDOUT
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""By the kernel; or a shell, whose command was."""
 Stream = int | IO[str] | IO[bytes] | None
 """As in asyncio: PIPE, DEVNULL, a file; None is the script's own."""
 
@@ -27,6 +29,8 @@ class Process:
 
     def __init__(self, child: asyncio.subprocess.Process, command: Sequence[str], why: Callable[[], Awaitable[str | None]]) -> None:
         self._child, self._why = child, why
+        self._was_ours = False
+        """The script itself has killed it: nothing is to be explained."""
         self.command: tuple[str, ...] = tuple(command)
         """Its words."""
         self.sentence: str | None = None
@@ -83,10 +87,11 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL to the command; its children are the agent's until its lease is given back."""
+        self._was_ours = True
         self.send_signal(signal.SIGKILL)
 
     async def _explain(self) -> None:
-        if self._child.returncode == -signal.SIGKILL and self.sentence is None:
+        if self._child.returncode in KILLED and not self._was_ours and self.sentence is None:
             self.sentence = await self._why()
 
 

@@ -34,6 +34,7 @@ class ResourceManager:
         self._allocator = Allocator(self._ask, self._events)
         self._pressure = PressureDetector(self._ask)
         self._is_stopping = False
+        self._changing = asyncio.Lock()
 
     @classmethod
     def connect(cls, socket: str | None = None, *, monitor: MonitorConfig | None = None) -> "ResourceManager":
@@ -69,6 +70,11 @@ class ResourceManager:
         """Returns when the officer answers and events come. Raises Refused beside another officer, NoOfficer when none answers."""
         if self._link is not None:
             raise Refused("this manager runs already; stop it first")
+        async with self._changing:
+            await self._start()
+        self._tell(Event(name="started", at=time.time()))
+
+    async def _start(self) -> None:
         path = await self._authority.up()
         self._link = link = Link(path, self._authority.revive)
         self._is_stopping = False
@@ -76,16 +82,22 @@ class ResourceManager:
             await link.channel()
             await self._begin_to_listen(link)
         except BaseException:
-            await self.stop()
+            await self._stop(link)
             raise
         self._tasks.append(asyncio.create_task(self._monitor.watch(), name="bursar monitor"))
-        self._tell(Event(name="started", at=time.time()))
 
     async def stop(self) -> None:
-        """End every agent of this manager, and its officer if that is its own. Again: nothing."""
-        link = self._link
-        if link is None:
-            return
+        """End every agent of this manager, and its officer if that is its own; subscriptions end with it. Again: nothing."""
+        async with self._changing:
+            if self._link is None:
+                return
+            try:
+                await self._stop(self._link)
+            finally:
+                self._tell(Event(name="stopped", at=time.time()))
+                await asyncio.gather(self._events.close(), self._monitor.close(), self._pressure.close())
+
+    async def _stop(self, link: Link) -> None:
         self._is_stopping = True
         try:
             ends = await asyncio.gather(*(agent.stop() for agent in self._agents.values()), return_exceptions=True)
@@ -99,8 +111,6 @@ class ResourceManager:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-            self._tell(Event(name="stopped", at=time.time()))
-            await asyncio.gather(self._events.close(), self._monitor.close(), self._pressure.close())
         for problem in ends:
             if isinstance(problem, BaseException) and not isinstance(problem, BursarError):
                 raise problem
