@@ -14,7 +14,10 @@ LAST_STEPS = 10
 
 
 def pressure(watch: Annotated[bool, typer.Option("--watch", help="Go on: print levels and steps as they change.")] = False, as_json: Json = False) -> None:
-    """Show pressure: each level with its reading, whether admission is held, and the ladder's last steps."""
+    """Show pressure: levels and readings, and what was done.
+
+    Each level with its reading, whether admission is held, and the ladder's last steps.
+    """
     answer = ask("pressure")
     if as_json:
         print_json(answer)
