@@ -72,12 +72,20 @@ def spin(held, request):
     return {"pids": pids}
 
 
+def read(held, request):
+    """Read so many MiB of a file from an offset on, and keep it open: the last one who closes a disk takes its cache along."""
+    descriptor = os.open(request["path"], os.O_RDONLY)
+    for number in range(request["read"]):
+        os.pread(descriptor, MIB, (request["at"] + number) * MIB)
+    return {"open": descriptor}
+
+
 def whoami(held, request):
     """The pid and the environment, to be looked at."""
     return {"pid": os.getpid(), "environment": dict(os.environ)}
 
 
-VERBS = {"grow": allocate, "free": free, "children": children, "run": run, "spin": spin, "whoami": whoami}
+VERBS = {"grow": allocate, "free": free, "children": children, "run": run, "spin": spin, "read": read, "whoami": whoami}
 
 
 def serve(path):

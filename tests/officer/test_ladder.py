@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,12 +118,12 @@ def is_committed(world: World, name: str, found: list[str]) -> bool:
 
 
 @contextmanager
-def files_to_read(mebibytes: int) -> Iterator[list[str]]:
-    """A command that reads so much from what nobody has in the page cache. The VM's files have none; its blank disk has, once per place."""
+def file_to_read(mebibytes: int) -> Iterator[dict[str, Any]]:
+    """What an actor is told to read so much of what nobody has in the page cache. The VM's files have none; its blank disk has, once per place."""
     if EMULATED:
         if not DISK.exists():
             pytest.skip("the VM was started without a disk: tests/vm/run.py --disk 1G")
-        yield ["dd", f"if={DISK}", "of=/dev/null", "bs=1M", f"count={mebibytes}", f"skip={0 if mebibytes > 500 else 940}"]
+        yield {"read": mebibytes, "path": str(DISK), "at": 0 if mebibytes > 500 else 940}
         return
     file = Path("/var/tmp") / f"files-{os.getpid()}"
     try:
@@ -130,7 +131,7 @@ def files_to_read(mebibytes: int) -> Iterator[list[str]]:
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
-        yield ["dd", f"if={file}", "of=/dev/null", "bs=1M"]
+        yield {"read": mebibytes, "path": str(file), "at": 0}
     finally:
         file.unlink(missing_ok=True)
 
@@ -191,8 +192,8 @@ def test_a_flood_of_file_cache_harms_nobody(world: World, neighbour: Neighbour):
     """900 MiB are read through 600: the kernel drops what was read, and the ladder takes nobody."""
     before = steps(world)
     flooder = hog(world, "flooder")
-    with files_to_read(900) as command:
-        assert flooder.tell(run=command)["code"] == 0
+    with file_to_read(900) as request:
+        flooder.tell(**request)
     assert world.kernel.memory_peak("flooder") > 300 * MIB
     assert not [step for step in rungs(world, before) if step.startswith("stop")]
     assert world.life("flooder") == "running"
@@ -278,8 +279,8 @@ def test_burstable_above_its_request_goes_only_after_best_effort(world: World, n
 def test_a_squeezed_agent_loses_its_file_cache(world: World, neighbour: Neighbour):
     """What it does not need goes first: cache is taken, memory that is in use stays."""
     reader = hog(world, "reader")
-    with files_to_read(60) as command:
-        reader.tell(run=command)
+    with file_to_read(60) as request:
+        reader.tell(**request)
         reader.tell(grow=20)
         cached = world.kernel.memory_usage("reader")
         assert cached > 70 * MIB
