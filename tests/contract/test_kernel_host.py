@@ -144,19 +144,20 @@ def test_a_core_that_does_not_exist_is_refused_by_the_kernel_and_said_so(kernel)
 
 
 def test_nobody_escapes_who_forks_while_it_is_moved(kernel):
-    """Each child of a bomb that is kept at its number of processes."""
+    """Each child of a bomb, that has not met its number of processes when it is moved."""
     first, _ = kernel.two_cores()
-    script = "import os, time\nwhile True:\n  try:\n    if os.fork() == 0: time.sleep(0.01); os._exit(0)\n    os.waitpid(-1, os.WNOHANG)\n  except OSError: pass"
-    kernel.host.shape(A, LIMITS)
+    limits = Limits(memory_bytes=512 * MIB, pids=150)
+    script = "import os, signal\nwhile True:\n  try:\n    if os.fork() == 0: signal.pause()\n  except OSError: signal.pause()"
+    kernel.host.shape(A, limits)
     bomb = subprocess.Popen([sys.executable, "-c", f"import sys; sys.stdin.read(1)\n{script}"], stdin=subprocess.PIPE)
     try:
         kernel.host.place(Cell("a", MAIN), bomb.pid, 0)
         bomb.stdin.write(b"g")
         bomb.stdin.close()
         kernel.bench.until(lambda: kernel.reading(A).pids >= 8, "it forks")
-        kernel.bench.until(lambda: shaped(kernel, msgspec.structs.replace(LIMITS, cpus=(first,))), "it is moved")
-        members = [pid for pid in kernel.host.pids(A) if kernel.bench.lives(pid)]
-        assert {cores for pid in members if (cores := cores_of(kernel, pid))} == {(first,)}
+        kernel.bench.until(lambda: shaped(kernel, msgspec.structs.replace(limits, cpus=(first,))), "it is moved")
+        kernel.bench.until(lambda: kernel.reading(A).pids == 150, "it has met its number")
+        assert {kernel.bench.cores_of(pid) for pid in kernel.host.pids(A)} == {(first,)}
     finally:
         kernel.host.kill(A)
         bomb.wait()
@@ -168,14 +169,6 @@ def shaped(world, limits):
         return world.host.shape(A, limits) == world.host.normalise(limits)
     except Busy:
         return False
-
-
-def cores_of(world, pid):
-    """Where it may run; None when it is gone."""
-    try:
-        return world.bench.cores_of(pid)
-    except (OSError, StopIteration):
-        return None
 
 
 def test_an_agent_that_was_removed_by_somebody_else_is_gone_everywhere(kernel):
