@@ -13,6 +13,7 @@ from bursar.app.demo.witness import Witness, processes_of
 from bursar.errors import Busy
 from bursar.hosts.linux import files, process
 from bursar.hosts.linux.root import open_host
+from bursar.hosts.linux.tree import LAZY
 from bursar.model.kernel import Cell, Limits
 
 FLEET = Cell("fleet")
@@ -30,7 +31,7 @@ class BareWorld:
         self.folder = folder
         self.call: list[str] = []
         self._host = open_host(None, f"bursar-demo-{os.getpid()}", disk=folder)
-        self._cells = [f"{root}/agents/{FLEET.agent_id}" for hierarchy, root in self._host.record.items() if hierarchy != "back_end"]
+        self._cells = [f"{root}/agents/{FLEET.agent_id}" for hierarchy, root in self._host.record.items() if hierarchy != "back_end" and hierarchy not in LAZY]
         self.witness = Witness(self._host.record)
 
     def __enter__(self) -> "BareWorld":
