@@ -36,6 +36,7 @@ PARSERS = [
     cgroupfiles.parse_events,
     cgroupfiles.parse_pids,
     cgroupfiles.parse_cpu_max,
+    cgroupfiles.parse_io_max,
     cgroupfiles.parse_quota,
     cgroupfiles.parse_flag,
     psi.parse_psi,
@@ -177,3 +178,17 @@ def test_blanks_in_mount_points_are_written_in_octal():
     """proc(5)."""
     (mount,) = mounts.parse_mountinfo(b"1 2 0:3 / /a\\040b\\134c rw - cgroup2 none rw\n")
     assert mount.point == "/a b\\c"
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        (b"", None),
+        (b"254:0 rbps=4194304 wbps=4194304 riops=max wiops=max\n", 4194304),
+        (b"8:0 rbps=max wbps=1048576 riops=max wiops=max\n254:0 rbps=2097152 wbps=max riops=100 wiops=max\n", 1048576),
+        (b"8:0 rbps=max wbps=max riops=100 wiops=max\n", None),
+    ],
+)
+def test_io_max_is_the_least_of_all_disks(text, bound):
+    """Operations a second are somebody else's bound."""
+    assert cgroupfiles.parse_io_max(text) == bound

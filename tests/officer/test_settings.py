@@ -145,7 +145,8 @@ def a_leak(policy: Policy, _: Path) -> Any:
     quotas = set()
     for _ in range(40):
         world.run(1)
-        quotas.add(world.state.agents["leak"].wanted.cpu_millicores if "leak" in world.state.agents else None)
+        wanted = world.state.agents["leak"].wanted if "leak" in world.state.agents else None
+        quotas.add((wanted.cpu_millicores, wanted.io_bytes_per_s) if wanted else None)
     return world.story, quotas, world.machine.ended, [agent.ended_s for agent in world.state.ended.values()]
 
 
@@ -213,6 +214,7 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "ladder.rungs": ((Rung.FREEZE,), a_leak),
     "ladder.dry_run": (True, a_leak),
     "ladder.squeeze_cpu": ("0.3", a_leak),
+    "ladder.squeeze_io": ("1MiB", a_leak),
     "ladder.squeeze_s": (3.0, a_held_leak),
     "ladder.squeeze_dwell_s": (0.6, a_leak),
     "ladder.freeze_s": (4.0, a_leak),

@@ -40,7 +40,7 @@ def limits_of(spec: Spec, lent: dict[str, int], squeeze: Squeeze | None = None, 
     if squeeze is None:
         return limits
     quota = squeeze.cpu_millicores if limits.cpu_millicores is None else min(limits.cpu_millicores, squeeze.cpu_millicores)
-    return msgspec.structs.replace(limits, cpu_millicores=quota, memory_high_bytes=squeeze.memory_high_bytes)
+    return msgspec.structs.replace(limits, cpu_millicores=quota, memory_high_bytes=squeeze.memory_high_bytes, io_bytes_per_s=squeeze.io_bytes_per_s)
 
 
 def _lease_limits(spec: Spec, lent: dict[str, int], cpus: tuple[int, ...] | None) -> Limits:
@@ -102,7 +102,7 @@ def _cpu_first(seen: Limits | None, wanted: Limits) -> tuple[Limits, bool]:
     if seen is None or seen.cpu_millicores == wanted.cpu_millicores:
         return wanted, False
     first = msgspec.structs.replace(seen, cpu_millicores=wanted.cpu_millicores)
-    return (first, True) if msgspec.structs.replace(first, memory_high_bytes=wanted.memory_high_bytes) == wanted else (wanted, False)
+    return (first, True) if msgspec.structs.replace(first, memory_high_bytes=wanted.memory_high_bytes, io_bytes_per_s=wanted.io_bytes_per_s) == wanted else (wanted, False)
 
 
 def _places(state: State, agent: Agent) -> Iterator[Action]:

@@ -161,20 +161,21 @@ def _is_full_within(state: State, seconds: float) -> bool:
 
 
 def _squeeze(state: State, agents: list[Agent], because: Because, now_s: float) -> list[Action] | None:
-    """Little cpu, no more memory where the kernel can hold it back, and its file cache taken."""
+    """Little cpu and io, no more memory where the kernel can hold it back, and its file cache taken."""
     loose = [agent for agent in agents if agent.squeeze is None]
     if not loose:
         return None
     policy, actions = state.policy.ladder, []
     state.ladder.changed_s = now_s
     least = parse_amount(STOCKS["cpu"], policy.squeeze_cpu, "ladder.squeeze_cpu")
+    io = parse_amount(STOCKS["memory"], policy.squeeze_io, "ladder.squeeze_io")
     for agent in loose:
         actions.append(_told(state, agent, Rung.SQUEEZE, "squeezed", because, now_s))
         if policy.dry_run or agent.reading is None:
             continue
         high = max(agent.reading.memory_bytes, agent.spec.requests.get("memory", 0)) // PAGE * PAGE
         until_s = now_s + policy.squeeze_s
-        agent.squeeze = Squeeze(because=str(because), cpu_millicores=max(agent.spec.requests.get("cpu", 0), least), memory_high_bytes=high, until_s=until_s)
+        agent.squeeze = Squeeze(because=str(because), cpu_millicores=max(agent.spec.requests.get("cpu", 0), least), memory_high_bytes=high, io_bytes_per_s=io, until_s=until_s)
         state.set_timer(agent, "squeeze", until_s)
         want(state, agent)
         if agent.reading.memory_bytes - (agent.reading.working_set_bytes or agent.reading.memory_bytes) >= CACHE_LEAST_BYTES and "reclaim" not in agent.pending:

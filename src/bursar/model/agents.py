@@ -77,6 +77,7 @@ class Squeeze(msgspec.Struct, frozen=True, kw_only=True):
     because: str
     cpu_millicores: int
     memory_high_bytes: int
+    io_bytes_per_s: int
     until_s: float
     """Monotonic second."""
 

@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_low_bytes: int = 0
     memory_high_bytes: int | None = None
     """Above this the kernel slows the agent down and takes back what it can; None is nowhere. Not on every host."""
+    io_bytes_per_s: int | None = None
+    """Read from, and written to, each disk; None is no bound. Not on every host, not on tool calls."""
     oom_group: bool = False
     cpus: tuple[int, ...] | None = None
     """The cores that it may run on, in order; None: all. Not on tool calls, which run on their agent's."""

@@ -153,6 +153,8 @@ class LadderPolicy(_Section, frozen=True, kw_only=True):
     """Decide and tell, and do nothing."""
     squeeze_cpu: Amount = "0.1"
     """What a squeezed best-effort agent may use; others not less than their request."""
+    squeeze_io: Amount = "4MiB"
+    """What it may read, and write, a second from each disk; where the kernel can bound that."""
     squeeze_s: Annotated[float, Meta(gt=0.0, le=15.0)] = 15.0
     """Nobody stays squeezed for longer without a pause."""
     squeeze_dwell_s: Seconds = 0.3
@@ -274,6 +276,8 @@ def _check_amounts(policy: Policy) -> None:
     if policy.calls.memory is not None:
         parse_amount(memory, policy.calls.memory, "calls.memory")
     parse_amount(STOCKS["cpu"], policy.ladder.squeeze_cpu, "ladder.squeeze_cpu")
+    if parse_amount(memory, policy.ladder.squeeze_io, "ladder.squeeze_io") < 4096:
+        raise InvalidPolicy(f"configuration: ladder.squeeze_io must be at least 4KiB, one page a second, got {policy.ladder.squeeze_io}")
     _check_order(policy.pressure)
     if parse_amount(memory, policy.logs.keep, "logs.keep") > parse_amount(memory, policy.logs.most, "logs.most"):
         raise InvalidPolicy(f"configuration: logs.keep must be at most logs.most ({policy.logs.most}), got {policy.logs.keep}")

@@ -11,12 +11,15 @@ from bursar.errors import Busy, HostError
 from bursar.hosts.linux import files, standing
 from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.mounts import UNIFIED, Mount
-from bursar.hosts.linux.read.cgroupfiles import PERIOD_US, parse_cpu_max, parse_flag, parse_number, value_of
+from bursar.hosts.linux.read.cgroupfiles import PERIOD_US, parse_cpu_max, parse_flag, parse_io_max, parse_number, value_of
 from bursar.hosts.linux.standing import CEILING, NO_LIMIT, NO_PIDS_LIMIT, File, Standing
 from bursar.hosts.linux.tree import Record
 from bursar.model.kernel import MAIN, Capabilities, Cell, Limits
 
 CONTROLLERS = frozenset({"cpu", "memory", "pids"})
+WELCOME = frozenset({"io"})
+"""Used where it is there."""
+NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 MOST_CELLS = 1025
 """Below one agent: main, and the most calls that a policy can allow. Without it an agent that makes its own calls could make any number."""
 OFFICER_MIN_BYTES = 64 << 20
@@ -30,6 +33,16 @@ def _bytes(text: bytes) -> int:
 
 def _maximum(number: int) -> str:
     return "max" if number == NO_LIMIT else str(number)
+
+
+def _bound(number: int | None) -> str:
+    return "max" if number is None else str(number)
+
+
+def _disks() -> tuple[str, ...]:
+    """MAJOR:MINOR of every disk that is one; what stands on another disk is bounded there."""
+    names = [name for name in os.listdir("/sys/block") if not name.startswith(NO_DISKS)] if os.path.isdir("/sys/block") else []
+    return tuple(device.decode().strip() for name in names if (device := files.read(f"/sys/block/{name}/dev")) is not None)
 
 
 def _pids(text: bytes) -> int:
@@ -54,6 +67,7 @@ class Cgroup2Host(LinuxHost):
         File("memory_min", UNIFIED, "memory.min", _bytes, _maximum),
         File("memory_low", UNIFIED, "memory.low", _bytes, _maximum),
         File("memory_high", UNIFIED, "memory.high", _bytes, _maximum),
+        File("io", UNIFIED, "io.max", parse_io_max, _bound),
         File("oom_group", UNIFIED, "memory.oom.group", parse_flag, _flag, of_parts=True),
         File("pids", UNIFIED, "pids.max", _pids, of_parts=True),
         File("idle", UNIFIED, "cpu.idle", parse_flag, _flag),
@@ -74,6 +88,7 @@ class Cgroup2Host(LinuxHost):
         self._protects_below = "memory_recursiveprot" in places[UNIFIED].options
         self._protected: dict[str, tuple[int, int]] = {}
         self._idle: dict[str, bool] = {}
+        self._disks = _disks()
         self.capabilities = Capabilities(
             name="cgroup v2",
             can_protect_from_agents=True,
@@ -104,7 +119,8 @@ class Cgroup2Host(LinuxHost):
         self._protect_path()
 
     def _enable(self, directory: str) -> None:
-        missing = CONTROLLERS.difference(self._words(directory, "cgroup.subtree_control"))
+        welcome = WELCOME.intersection(self._words(directory, "cgroup.controllers"))
+        missing = (CONTROLLERS | welcome).difference(self._words(directory, "cgroup.subtree_control"))
         if missing:
             files.put(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(missing)))
 
@@ -114,6 +130,8 @@ class Cgroup2Host(LinuxHost):
 
     def _wanted(self, limits: Limits, cell: Cell) -> Standing:
         then = super()._wanted(limits, cell)
+        if not self._disks:
+            then = then._replace(io=None)
         if cell != CEILING:
             return then
         least, low = self._sums()
@@ -152,7 +170,14 @@ class Cgroup2Host(LinuxHost):
     def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
         if file.field == "memory" and now.memory != NO_LIMIT and int(value) < now.memory:
             return self._lower_memory(self._path(cell, file), int(value), now.memory_high)
+        if file.field == "io":
+            return self._bound_disks(self._path(cell, file), value)
         return super()._put(cell, now, file, value)
+
+    def _bound_disks(self, path: str, value: str) -> bytes | None:
+        for disk in self._disks:
+            files.put(path, f"{disk} rbps={value} wbps={value}")
+        return files.read(path)
 
     def _lower_memory(self, path: str, memory: int, high: int) -> bytes | None:
         """Lower memory.max without a kill: squeeze down to it by memory.high first. Raises Busy when more than that is in use."""

@@ -291,7 +291,7 @@ class LinuxHost(ABC):
         then = self._wanted(limits, cell)
         held: dict[str, list[str]] = {"memory": [], "pids": [], "cpu": []}
         for file, _ in standing.changes(FRESH, then, self._files_of(cell)):
-            held[file.name.split(".", 1)[0]].append(self._path(cell, file))
+            held.setdefault(file.name.split(".", 1)[0], []).append(self._path(cell, file))
         if not cell.part and not held["cpu"]:
             held["cpu"] = [self._path(cell, file) for file in self._files if file.field == "weight"]
         if then.cpus is not None:

@@ -40,6 +40,8 @@ class Standing(NamedTuple):
     memory_min: int = 0
     memory_low: int = 0
     memory_high: int = NO_LIMIT
+    io: int | None = None
+    """Bytes a second of each disk, read and written alike; None is no bound."""
     oom_group: bool = False
     cpus: tuple[int, ...] | None = None
     """None is no cpuset, or one with all that there are."""
@@ -79,6 +81,7 @@ def wanted(limits: Limits, cell: Cell, fields: frozenset[str], *, swap: int | No
         "memory_min": limits.memory_min_bytes // PAGE * PAGE,
         "memory_low": limits.memory_low_bytes // PAGE * PAGE,
         "memory_high": NO_LIMIT if limits.memory_high_bytes is None else limits.memory_high_bytes // PAGE * PAGE,
+        "io": limits.io_bytes_per_s,
         "oom_group": limits.oom_group,
     }
     return Standing(**{field: value for field, value in values.items() if field in fields})  # type: ignore[arg-type]
@@ -113,6 +116,7 @@ def limits_of(standing: Standing) -> Limits:
         memory_min_bytes=standing.memory_min,
         memory_low_bytes=standing.memory_low,
         memory_high_bytes=None if standing.memory_high == NO_LIMIT else standing.memory_high,
+        io_bytes_per_s=standing.io,
         oom_group=standing.oom_group,
         cpus=standing.cpus,
     )

@@ -59,6 +59,17 @@ def parse_cpu_max(text: bytes) -> int | None:
     return None if words[0] == b"max" else _number(words[0]) * PERIOD_US // period
 
 
+def parse_io_max(text: bytes) -> int | None:
+    """The least bytes a second of any disk in an io.max file, read or written; None for no bound."""
+    bounds = []
+    for line in text.splitlines():
+        for word in line.split()[1:]:
+            key, _, value = word.partition(b"=")
+            if key in (b"rbps", b"wbps") and value != b"max":
+                bounds.append(_number(value))
+    return min(bounds, default=None)
+
+
 def parse_flag(text: bytes) -> bool:
     """The value of a file that says 0 or 1, such as cpu.idle."""
     return _number(text.strip()) != 0
