@@ -13,6 +13,7 @@ import pytest
 
 from bursar import AllocatorConfig, NoOfficer, Refused, ResourceManager, ResourceManagerFactory
 from bursar.errors import BursarError
+from bursar.manager.private import PrivateOfficer
 from bursar.wire.client import Connection
 from tests.manager.worlds import MIB, SMALL, asked, kernel_of, leftovers, state_of, told, until, until_now
 from tests.officer.world import BURSAR, PATIENCE_S, end, lives
@@ -153,6 +154,16 @@ def test_more_than_the_machine_has_is_what_it_has():
         assert whole < 2**50
 
     told(story, allocator=AllocatorConfig(max_memory="4096TiB"))
+
+
+def test_it_finds_the_packages_that_the_script_finds(monkeypatch, tmp_path):
+    """It runs elsewhere, so places are made absolute; what was meant for another officer is not passed on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "lib:/opt/x")
+    monkeypatch.setenv("BURSAR_SOCKET", "/run/other.sock")
+    environment = PrivateOfficer(AllocatorConfig())._environment()
+    assert environment["PYTHONPATH"] == f"{tmp_path}/lib:/opt/x"
+    assert "BURSAR_SOCKET" not in environment
 
 
 def test_a_long_temporary_directory_is_no_obstacle(monkeypatch, tmp_path):

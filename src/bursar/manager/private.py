@@ -125,11 +125,16 @@ class PrivateOfficer:
         (self._state / "run").mkdir(parents=True, exist_ok=True)
         (self._state / "bursar.toml").write_text(configuration_text(self._allocator))
         words = [sys.executable, "-m", "bursar.app.officer", "--state-dir", str(self._state), "--ends-with", str(os.getpid())]
+        with (self._state / LOG).open("ab") as log:
+            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment(), cwd="/", umask=0o022, start_new_session=True)
+        await self._answers(self._process)
+
+    def _environment(self) -> dict[str, str]:
+        """As for every officer; and it finds the packages that the script finds."""
         environment = officer_environment() | {"BURSAR_STATE_DIR": str(self._state)}
         environment.pop("BURSAR_SOCKET", None)
-        with (self._state / LOG).open("ab") as log:
-            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, cwd="/", umask=0o022, start_new_session=True)
-        await self._answers(self._process)
+        places = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+        return environment | ({"PYTHONPATH": os.pathsep.join(places)} if places else {})
 
     async def _answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline_s = time.monotonic() + START_S
