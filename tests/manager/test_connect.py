@@ -1,13 +1,14 @@
 """The same object at the machine's officer: its own agents end with it, all others and the officer do not."""
 
 import asyncio
+import subprocess
 import sys
 
 import pytest
 
 from bursar import BadInput, MonitorConfig, NoOfficer, NoSuchAgent, ResourceManager
-from tests.manager.worlds import SMALL, descriptors, until
-from tests.officer.world import World
+from tests.manager.worlds import SMALL, descriptors, until, until_now
+from tests.officer.world import World, end, lives
 
 pytestmark = pytest.mark.kernel
 
@@ -52,6 +53,36 @@ def test_a_connection_that_is_cut_ends_its_agents(machine):
         await manager.stop()
 
     asyncio.run(whole())
+
+
+def test_what_a_script_has_forked_does_not_keep_its_lease(machine):
+    """A worker of multiprocessing inherits every descriptor, and lives on; the officer still sees the script's end."""
+    script = """
+import asyncio, multiprocessing, time
+from bursar import ResourceManager
+
+async def main():
+    manager = ResourceManager.connect()
+    await manager.start()
+    agent = await manager.create_agent_manager(agent_id="mine", limits={"memory": "64MiB", "pids": 8})
+    await agent.request_resources()
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    worker.start()
+    assert (await agent.usage()).pids == 1
+    print(worker.pid, flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as running:
+        worker = int(running.stdout.readline())
+        running.kill()
+        running.stdout.close()
+    try:
+        until_now(lambda: machine.life("mine") == "ended", "its agent has ended")
+        assert lives(worker)
+    finally:
+        end(worker)
 
 
 def test_an_officer_that_comes_back_finds_its_agents_held(private, monkeypatch):

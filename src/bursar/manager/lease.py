@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from bursar.errors import BursarError, NoOfficer, NoSuchAgent, Refused
+from bursar.manager.children import ended, held_by_a_pipe, let_go_of
 from bursar.manager.link import RETURN_S, Link
 from bursar.manager.process import environment_of, shim_words, started
 from bursar.manager.reports import End
@@ -85,8 +86,8 @@ class Lease:
         """Give it back; what still runs in it is killed. Returns when nothing is left of it; again: how it ended."""
         if not self._held.done():
             await self._withdraw()
-        elif not self._ended.done() and self._holder is not None and self._holder.stdin is not None:
-            self._holder.stdin.close()
+        elif not self._ended.done() and self._holder is not None:
+            let_go_of(self._holder)
             try:
                 async with asyncio.timeout(LETS_GO_S):
                     return await self.wait()
@@ -154,7 +155,8 @@ class Lease:
         try:
             null = subprocess.DEVNULL
             words = shim_words(package, writing, "main", HOLDER)
-            self._holder = subprocess.Popen(words, pass_fds=(package, writing), stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", start_new_session=True)
+            holder = subprocess.Popen(words, pass_fds=(package, writing), stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", start_new_session=True)
+            self._holder = held_by_a_pipe(holder)
         finally:
             os.close(package)
             os.close(writing)
@@ -184,8 +186,7 @@ class Lease:
         holder, self._holder = self._holder, None
         if holder is None:
             return
-        if holder.stdin is not None:
-            holder.stdin.close()
+        let_go_of(holder)
         if holder.poll() is None:
             holder.kill()
         await asyncio.wait([self._watcher])
@@ -211,17 +212,3 @@ async def _next(conversation: Conversation) -> Message:
         return await conversation.line()
     except NoOfficer as problem:
         raise _Lost from problem
-
-
-async def ended(process: subprocess.Popen[bytes]) -> int:
-    """The return code of a child, when it has ended: by its pidfd, so that a thousand holders need no thousand threads."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    pidfd = os.pidfd_open(process.pid)
-    loop.add_reader(pidfd, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-    return process.wait()

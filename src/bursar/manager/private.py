@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bursar.errors import BadInput, BursarError, NoOfficer, NotAllowed, Refused
+from bursar.manager.children import held_by_a_pipe, let_go_of
 from bursar.manager.link import Link
 from bursar.manager.options import AllocatorConfig, configuration_text
 from bursar.wire.channel import Channel
@@ -126,8 +127,9 @@ class PrivateOfficer:
         (self._state / "bursar.toml").write_text(configuration_text(self._allocator))
         words = [sys.executable, "-m", "bursar.app.officer", "--state-dir", str(self._state), "--ends-with", str(os.getpid())]
         with (self._state / LOG).open("ab") as log:
-            self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment(), cwd="/", umask=0o022, start_new_session=True)
-        await self._answers(self._process)
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment(), cwd="/", umask=0o022, start_new_session=True)
+        self._process = held_by_a_pipe(process)
+        await self._answers(process)
 
     def _environment(self) -> dict[str, str]:
         """As for every officer; and it finds the packages that the script finds."""
@@ -193,5 +195,5 @@ class PrivateOfficer:
             PrivateOfficer.ruling = None
 
     def _close_pipe(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._process is not None:
+            let_go_of(self._process)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from bursar.errors import BursarError, NoOfficer
+from bursar.wire import forks
 from bursar.wire.client import ANSWER_S, VERSION, Connection, Message, body_of
 from bursar.wire.lines import MAX_LINE, decode, encode
 
@@ -49,6 +50,8 @@ class Channel:
         self._last_number = 0
         self._open: dict[int, Conversation] = {}
         self.is_lost = False
+        self._descriptor: int = writer.get_extra_info("socket").fileno()
+        forks.hold(self._descriptor)
         self._task = asyncio.create_task(self._read(), name=f"bursar reads {path}")
 
     @classmethod
@@ -100,6 +103,7 @@ class Channel:
 
     def _lost(self) -> None:
         self.is_lost = True
+        forks.let_go(self._descriptor)
         self._writer.close()
         for conversation in self._open.values():
             conversation.take(None)
