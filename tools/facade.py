@@ -20,8 +20,9 @@ CLASSES = {
     "resource_manager": ("ResourceManager", "ResourceManagerFactory"),
 }
 LEFT_OUT = {
+    "AgentResourceManager": {"look"},
     "Process": {"stdin", "stdout", "stderr"},
-    "Lease": {"placement", "granted", "environment"},
+    "Lease": {"placement", "granted", "environment", "look"},
     "Monitor": {"watch", "close"},
     "PressureDetector": {"tell", "miss", "close"},
 }

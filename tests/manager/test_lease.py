@@ -212,14 +212,14 @@ def test_a_lease_that_somebody_else_ended_is_known_to_be_gone():
 
 
 def test_a_frozen_lease_can_be_given_back():
-    """Its holder does not see the end of its pipe; it is killed."""
+    """Its holder ends where it stands."""
 
     async def story(manager):
         agent = await manager.create_agent_manager(agent_id="a", **SMALL)
         await agent.request_resources()
         await agent.freeze()
         end = await agent.release()
-        assert end.end == "killed"
+        assert end.end == "exited"
         assert asked(manager, "ps")["agents"] == []
 
     told(story)

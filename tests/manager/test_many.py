@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.manager.worlds import asked, descriptors, kernel_of, state_of, told
 pytestmark = pytest.mark.kernel
 
 TINY = {"requests": {"memory": "1MiB", "cpu": "0.001"}, "limits": {"memory": "16MiB", "pids": 8}}
+TINIEST = TINY | {"requests": {"memory": "64KiB", "cpu": "0.001"}}
 AT_ONCE = 50
 MOST_GROWTH_BYTES = 2 << 10
 """Of the script, an agent: one that left its lease behind would leave 3.5 KiB."""
@@ -55,6 +57,27 @@ def flat(rounds: int) -> None:
 def test_a_hundred_agents_leave_nothing():
     """Fifty at a time."""
     flat(2)
+
+
+@pytest.mark.slow
+def test_a_thousand_leases_are_held_at_once_with_few_descriptors():
+    """As many as a shell gives a script: a lease costs it a process and no descriptor; all of them are taken up in time, and end together."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def story(manager):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        agents = [
+            await manager.create_agent_manager(agent_id=f"n{number}", requests={"memory": "64KiB", "cpu": "0.001"}, limits={"memory": "16MiB", "pids": 8}) for number in range(1000)
+        ]
+        leases = await asyncio.gather(*(agent.request_resources() for agent in agents))
+        assert all(lease.is_held for lease in leases)
+        assert asked(manager, "status")["agents"] == {"running": 1000}
+        assert descriptors() < 64
+
+    try:
+        told(story)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.slow

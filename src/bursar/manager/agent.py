@@ -90,9 +90,10 @@ class AgentResourceManager:
         """
         process.check_command(command)
         lease = self._held("run")
-        child = await process.start(
-            lease.placement, command, granted=lease.environment, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=start_new_session
-        )
+        async with self._link().starts:
+            child = await process.start(
+                lease.placement, command, granted=lease.environment, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=start_new_session
+            )
         self._processes = {one for one in self._processes if one.returncode is None}
         started = Process(child, command, partial(self._why_killed, self._kills))
         self._processes.add(started)
@@ -141,6 +142,11 @@ class AgentResourceManager:
         """Its story, oldest line first; also when it has ended."""
         story = (await self._link().ask("explain", agent=self.agent_id))["story"]
         return [str(line) for line in story]
+
+    async def look(self) -> None:
+        """Its lease was given back, by whomever."""
+        if self._lease is not None:
+            await self._lease.look()
 
     async def _ask(self, verb: str, **fields: Any) -> dict[str, Any]:
         self._held(verb)

@@ -6,6 +6,8 @@ import subprocess
 
 from bursar.wire import forks
 
+LOOK_FIRST_S, LOOK_MOST_S = 0.001, 0.05
+
 
 def let_go_of(child: subprocess.Popen[bytes]) -> None:
     """Close its pipe: to *child* that is our end."""
@@ -21,15 +23,24 @@ def held_by_a_pipe(child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     return child
 
 
+class Lifeline:
+    """A pipe that ends with this very process: whoever reads its other end, however many they are, sees that."""
+
+    def __init__(self) -> None:
+        self.reading, self._writing = os.pipe()
+        forks.hold(self._writing)
+
+    def close(self) -> None:
+        """Let go of everybody."""
+        forks.let_go(self._writing)
+        os.close(self._writing)
+        os.close(self.reading)
+
+
 async def ended(process: subprocess.Popen[bytes]) -> int:
-    """The return code of a child, when it has ended: by its pidfd, so that a thousand holders need no thousand threads."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    pidfd = os.pidfd_open(process.pid)
-    loop.add_reader(pidfd, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-    return process.wait()
+    """The return code of a child that was killed, when it has ended: looked for in growing steps, so that a thousand take no descriptor."""
+    pause_s = LOOK_FIRST_S
+    while process.poll() is None:
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LOOK_MOST_S)
+    return process.returncode

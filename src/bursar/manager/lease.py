@@ -1,7 +1,7 @@
 """This is about one lease: asked for, waited for, held, given back.
 
 A lease needs somebody who holds it, as every agent has a command: here that is a *holder*, an `sh` of half a MiB that stands in the
-agent's cgroup and waits for the end of a pipe whose other end is this script's. So the lease is in the officer's books and in
+agent's cgroup and waits for the end of a pipe whose other end is this script's: a process, and no descriptor. So the lease is in the officer's books and in
 `bursar ps` as long as the holder lives, and ends with the script, however that ends. Commands join the holder.
 """
 
@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from bursar.errors import BursarError, NoOfficer, NoSuchAgent, Refused
-from bursar.manager.children import ended, held_by_a_pipe, let_go_of
-from bursar.manager.link import RETURN_S, Link
+from bursar.manager.children import ended
+from bursar.manager.link import RETURN_S, Link, Turn
 from bursar.manager.process import environment_of, shim_words, started
 from bursar.manager.reports import End
 from bursar.wire.channel import Conversation
@@ -23,8 +23,6 @@ from bursar.wire.client import Message, body_of
 from bursar.wire.start import Placement, bound_of, parcel
 
 HOLDER = ("sh", "-c", "read -r _; exit 0")
-LETS_GO_S = 2.0
-"""How long a holder may take to see the end of its pipe; a frozen one never does, and is killed."""
 GONE_S = 60.0
 """How long a kill may take: a big memory takes seconds to give back."""
 
@@ -84,16 +82,20 @@ class Lease:
 
     async def release(self) -> End:
         """Give it back; what still runs in it is killed. Returns when nothing is left of it; again: how it ended."""
+        holder = self._holder
         if not self._held.done():
             await self._withdraw()
-        elif not self._ended.done() and self._holder is not None:
-            let_go_of(self._holder)
-            try:
-                async with asyncio.timeout(LETS_GO_S):
-                    return await self.wait()
-            except TimeoutError:
-                await self._kill()
+        elif not self._ended.done() and holder is not None:
+            holder.kill()
+            await ended(holder)
+            await self._report(0)
         return await self.wait()
+
+    async def look(self) -> None:
+        """Its processes are gone, somebody else has ended it: say so, that nobody need wait for our word."""
+        returncode = None if self._holder is None else self._holder.poll()
+        if returncode is not None:
+            await self._report(-returncode if returncode < 0 else returncode << 8)
 
     async def __aenter__(self) -> "Lease":
         return self
@@ -110,6 +112,10 @@ class Lease:
             end = End(end="unknown", sentence=str(problem))
             if not self._held.done():
                 self._held.set_exception(problem)
+        except OSError as problem:
+            end = End(end="unknown", sentence=f"{self.agent_id}: its holder could not be started: {problem}")
+            if not self._held.done():
+                self._held.set_exception(BursarError(str(end.sentence)))
         except asyncio.CancelledError:
             end = End(end="refused", sentence=f"{self.agent_id}: withdrawn before it was granted")
             if not self._held.done():
@@ -120,23 +126,32 @@ class Lease:
 
     async def _from_grant_to_end(self) -> End:
         while not self._held.done():
-            channel = await self._link.channel(patience_s=RETURN_S)
-            with suppress(_Lost), channel.converse("run", **self._request) as conversation:
-                await self._become_held(conversation)
-                return await self._follow(conversation)
+            turn = Turn(self._link.starts)
+            try:
+                await turn.take()
+                channel = await self._link.channel(patience_s=RETURN_S)
+                with suppress(_Lost), channel.converse("run", **self._request) as conversation:
+                    await self._become_held(conversation, turn)
+                    turn.give_back()
+                    return await self._follow(conversation)
+            finally:
+                turn.give_back()
         while True:
             channel = await self._link.channel(patience_s=RETURN_S)
             with suppress(_Lost), channel.converse("stay", agent=self.agent_id, key=self._request["key"]) as conversation:
                 return await self._follow(conversation)
 
-    async def _become_held(self, conversation: Conversation) -> None:
+    async def _become_held(self, conversation: Conversation, turn: Turn) -> None:
         """Granted, and the holder placed."""
         line: Message = {}
         while line.get("event") != "granted":
             line = await _next(conversation)
             self.because = str(line["because"]) if line.get("event") == "queued" else None
+            if self.because is not None:
+                turn.give_back()
             if "ok" in line:
                 raise BursarError(f"{self.agent_id} ended before it began; `bursar explain {self.agent_id}` tells why")
+        await turn.take()
         self.summary = str(line["summary"])
         self._file_size_bytes = bound_of(line)
         variables = line["env"]
@@ -153,20 +168,19 @@ class Lease:
         package = parcel(self.placement, b"/bin/sh", environment)
         reading, writing = os.pipe()
         try:
-            null = subprocess.DEVNULL
-            words = shim_words(package, writing, "main", HOLDER)
-            holder = subprocess.Popen(words, pass_fds=(package, writing), stdin=subprocess.PIPE, stdout=null, stderr=null, cwd="/", start_new_session=True)
-            self._holder = held_by_a_pipe(holder)
+            words, null = shim_words(package, writing, "main", HOLDER), subprocess.DEVNULL
+            alive = self._link.lifeline.reading
+            self._holder = subprocess.Popen(words, pass_fds=(package, writing), stdin=alive, stdout=null, stderr=null, cwd="/", start_new_session=True)
+        except BaseException:
+            os.close(reading)
+            raise
         finally:
             os.close(package)
             os.close(writing)
-        self._watcher = asyncio.create_task(self._report(self._holder), name=f"bursar holder {self.agent_id}")
         await started(reading)
 
-    async def _report(self, holder: subprocess.Popen[bytes]) -> None:
-        """Tell the officer how the holder ended, so that it need not wait for a word."""
-        returncode = await ended(holder)
-        status = -returncode if returncode < 0 else returncode << 8
+    async def _report(self, status: int) -> None:
+        """Tell the officer how the holder ended; answered when nothing is left of the agent."""
         with suppress(BursarError):
             await self._link.ask("ended", timeout_s=GONE_S, agent=self.agent_id, key=self._request["key"], status=status)
 
@@ -182,14 +196,11 @@ class Lease:
                 return End(end=str(body["end"]), sentence=sentence if isinstance(sentence, str) else None)
 
     async def _reap(self) -> None:
-        """No holder is left, and no descriptor of one."""
+        """No holder is left."""
         holder, self._holder = self._holder, None
-        if holder is None:
-            return
-        let_go_of(holder)
-        if holder.poll() is None:
+        if holder is not None and holder.poll() is None:
             holder.kill()
-        await asyncio.wait([self._watcher])
+            await ended(holder)
 
     async def _withdraw(self) -> None:
         """Whoever waited for it waits no more."""

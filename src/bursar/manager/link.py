@@ -7,13 +7,36 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bursar.errors import NoOfficer
+from bursar.manager.children import Lifeline
 from bursar.wire.channel import Channel, Conversation
 from bursar.wire.client import ANSWER_S
 
 RETURN_S = 600.0
 """How long a lease waits for an officer that went away; agents live on meanwhile."""
+STARTS_AT_ONCE = 32
+"""Processes that are on their way to their place: each takes some descriptors and some 10 ms of a core; more at once start no sooner."""
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
+
+
+class Turn:
+    """A place among those who start at once. Who waits in the officer's queue gives it back: a grant is to be taken up at once, not by thousands behind each other."""
+
+    def __init__(self, starts: asyncio.Semaphore) -> None:
+        self._starts = starts
+        self._has_it = False
+
+    async def take(self) -> None:
+        """Returns when it is ours; it may be already."""
+        if not self._has_it:
+            await self._starts.acquire()
+            self._has_it = True
+
+    def give_back(self) -> None:
+        """The next one's; again: nothing."""
+        if self._has_it:
+            self._has_it = False
+            self._starts.release()
 
 
 class Link:
@@ -25,6 +48,8 @@ class Link:
         self._channel: Channel | None = None
         self._lock = asyncio.Lock()
         self._is_closed = False
+        self.lifeline = Lifeline()
+        self.starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def channel(self, *, patience_s: float = 0.0) -> Channel:
         """A connection that stands. Raises NoOfficer when none was to be had within *patience_s*."""
@@ -66,6 +91,8 @@ class Link:
 
     async def close(self) -> None:
         """No more questions; to the officer whoever asked is gone."""
+        if not self._is_closed:
+            self.lifeline.close()
         self._is_closed = True
         if self._channel is not None:
             await self._channel.close()

@@ -28,6 +28,7 @@ class ResourceManager:
         self._authority = authority
         self._link: Link | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._looking: set[asyncio.Task[None]] = set()
         self._agents: dict[str, AgentResourceManager] = {}
         self._events: Listeners[Event] = Listeners()
         self._monitor = Monitor(self._ask, monitor)
@@ -106,7 +107,7 @@ class ResourceManager:
             self._link = None
             self._agents.clear()
             await link.close()
-            tasks, self._tasks = self._tasks, []
+            tasks, self._tasks = [*self._tasks, *self._looking], []
             for task in tasks:
                 task.cancel()
             if tasks:
@@ -199,6 +200,11 @@ class ResourceManager:
         self._events.tell(event)
         if event.name == "pressure-changed":
             self._pressure.tell(event)
+        agent = self._agents.get(event.agent or "")
+        if event.name == "resource-deallocated" and agent is not None:
+            looking = asyncio.create_task(agent.look(), name=f"bursar looks after {event.agent}")
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
 
     async def _begin_to_listen(self, link: Link) -> None:
         """Returns when the officer's events come; they are told by a task from then on."""
