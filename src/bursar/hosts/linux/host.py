@@ -7,16 +7,17 @@ import os
 import select
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import ClassVar
 
 from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
 from bursar.hosts.linux.cpusets import open_cpusets
-from bursar.hosts.linux.kept import KeptFiles, close_each, open_each
+from bursar.hosts.linux.kept import KeptFiles
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
-from bursar.hosts.linux.read.cgroupfiles import parse_events, value_of
-from bursar.hosts.linux.read.psi import RESOURCES, read_psi
+from bursar.hosts.linux.node import NodeFiles
+from bursar.hosts.linux.read.cgroupfiles import parse_events
 from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
@@ -66,10 +67,7 @@ class LinuxHost(ABC):
         """The directory of all agents in each hierarchy."""
         self._use(self.FILES)
         self._kept = KeptFiles(self._tree.directory)
-        self._pressure: dict[str, dict[str, int]] | None = None
-        self._meminfo: int | None = None
-        self._together: tuple[tuple[int | None, int | None], int | None, int | None] = ((None, None), None, None)
-        """What all agents together used and stalled when they were last looked at closely, of it file cache, and how often they had hit their ceiling."""
+        self._node = NodeFiles(self._tree.directory(UNIFIED, CEILING), partial(self._kept_read, CEILING), usage=self.USAGE, cache=self.CACHE, hits=self.HITS)
         self._came_from: dict[str, str] = {}
 
     # --- what differs between back ends
@@ -137,7 +135,7 @@ class LinuxHost(ABC):
         """Remove the tree if no agent and nobody else stands in it; says whether it is gone."""
         if self._tree.agents():
             return False
-        self._close_pressure()
+        self._node.close()
         self._leave_shelter()
         return self._tree.unmake_root()
 
@@ -339,49 +337,14 @@ class LinuxHost(ABC):
 
     def vitals(self) -> Vitals:
         """Stall totals and memory of the node and of agents/; a file that this kernel lacks is unknown."""
-        stalls = self._stalls()
-        seen = self.usage(""), stalls["agents"].get("memory.some")
-        if seen != self._together[0]:
-            self._together = seen, *self._cache_and_hits()
-        return Vitals(
-            stalls_us=stalls,
-            agents_bytes=seen[0],
-            agents_cache_bytes=self._together[1],
-            ceiling_hits=self._together[2],
-            available_bytes=self._available(),
-        )
-
-    def _cache_and_hits(self) -> tuple[int | None, int | None]:
-        """Of all agents together. Neither moves while they use the same and none of them stalls for memory."""
-        hierarchy, name, key = self.HITS
         with self._watcher.lock:
-            stat, hits = self._kept_read(CEILING, self.USAGE[0], "memory.stat"), self._kept_read(CEILING, hierarchy, name)
-        cache = None if stat is None else sum(value_of(stat, word) or 0 for word in self.CACHE)
-        return cache, None if hits is None else value_of(hits, key) if key is not None else int(hits)
-
-    def _available(self) -> int | None:
-        if self._meminfo is None:
-            self._meminfo = files.open_kept("/proc/meminfo")
-        text = None if self._meminfo is None else files.pread(self._meminfo)
-        return None if text is None else capacity.parse_available(text)
-
-    def _stalls(self) -> dict[str, dict[str, int]]:
-        if self._pressure is None:
-            agents = self._tree.directory(UNIFIED, CEILING)
-            self._pressure = {
-                "node": open_each({resource: f"/proc/pressure/{resource}" for resource in RESOURCES}),
-                "agents": open_each({resource: f"{agents}/{resource}.pressure" for resource in RESOURCES}),
-            }
-        return {source: read_psi(fds) for source, fds in self._pressure.items()}
+            return self._node.vitals()
 
     def close(self) -> None:
         """Give every descriptor back; agents stay."""
         with self._watcher.lock:
             self._kept.close()
-            self._close_pressure()
-            if self._meminfo is not None:
-                os.close(self._meminfo)
-                self._meminfo = None
+            self._node.close()
             self._watcher.close()
 
     # --- inside
@@ -512,11 +475,6 @@ class LinuxHost(ABC):
         with self._watcher.lock:
             self._watcher.forget(cell)
             self._kept.drop(cell)
-
-    def _close_pressure(self) -> None:
-        for fds in (self._pressure or {}).values():
-            close_each(fds)
-        self._pressure = None
 
     def _sweep(self, cell: Cell) -> None:
         """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there."""
