@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VM_RUNNER = ROOT / "tests/vm/run.py"
 NATIVE_MOST_S = 720
-VM_MOST_S = 300
+VM_MOST_S = 420
 
 
 def command_status(command: list[str], most_s: float) -> int:

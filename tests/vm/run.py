@@ -1,6 +1,6 @@
 """Runs the kernel tests in one boot of a throw-away VM with pure cgroup v2; its exit status is pytest's.
 
-    python tests/vm/run.py [--swap 256M] [--timeout 280] [tests/contract …]
+    python tests/vm/run.py [--swap 256M] [--timeout 400] [tests/contract …]
 
 Standard library only. Kernel and busybox are fetched once into a cache (`vmrun --fetch`; apt-get, no root file system).
 """
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--swap", default="", metavar="SIZE", help="compressed swap in the VM's own memory")
     parser.add_argument("--disk", default="", metavar="SIZE", help="a blank disk, /dev/vda: the only files there that have a page cache")
     parser.add_argument("--mem", default="2G")
-    parser.add_argument("--timeout", type=float, default=280)
+    parser.add_argument("--timeout", type=float, default=400)
     options = parser.parse_args()
     problem = fetch()
     if problem:
