@@ -29,6 +29,8 @@ reserve_share = 0.0
 """
 STORIES = Path(__file__).with_name("stories")
 DISK = Path("/dev/vda")
+FILLS_S = 30.0 * SLOWNESS
+"""A hog needs its time to fill the world, whatever a test's patience."""
 RUNGS = ("squeeze", "freeze", "tell", "stop-call", "stop-agent")
 
 
@@ -72,7 +74,7 @@ def neighbour(world: World) -> Neighbour:
 
 def calm(world: World) -> None:
     """Nothing is held or under way any more."""
-    until(lambda: world.ask("pressure")["admission"] == "open" and not world.ask("pressure")["ladder"]["acts"], "all is calm")
+    until(lambda: world.ask("pressure")["admission"] == "open" and not world.ask("pressure")["ladder"]["acts"], "all is calm", FILLS_S)
 
 
 def hog(world: World, name: str, *flags: str, qos: str = "best-effort") -> Actor:
@@ -286,8 +288,8 @@ def test_a_squeezed_agent_loses_its_file_cache(world: World, neighbour: Neighbou
         assert cached > 70 * MIB
         leak = hog(world, "leak")
         leak.begin(grow=2000, pause_s=1 / 80)
-        until(lambda: "squeezed by the ladder" in world.story("reader"), "it is squeezed")
-        until(lambda: world.kernel.memory_usage("reader") < 45 * MIB, "its cache is gone")
+        until(lambda: "squeezed by the ladder" in world.story("reader"), "it is squeezed", FILLS_S)
+        until(lambda: world.kernel.memory_usage("reader") < 45 * MIB, "its cache is gone", FILLS_S)
         if world.ask("hello")["host"] == "cgroup v2" and (world.kernel.directory("unified", "leak") / "io.max").exists():
             until(lambda: "wbps=4194304" in world.kernel.text("unified", "reader", "io.max"), "its io is bounded")
             until(lambda: not world.kernel.text("unified", "reader", "io.max"), "the bound is lifted")
@@ -305,7 +307,7 @@ def test_what_the_ladder_froze_runs_again_whatever_happens_to_the_officer(new_wo
         world.actor("kept").tell(grow=1)
         assert world.bursar("freeze", "kept").returncode == 0
         hog(world, "leak").begin(grow=2000, pause_s=1 / 80)
-        until(lambda: world.kernel.is_frozen("leak"), "the ladder freezes it")
+        until(lambda: world.kernel.is_frozen("leak"), "the ladder freezes it", FILLS_S)
         frozen_s = time.monotonic()
         os.kill(pid, blow)
         until(lambda: not world.kernel.is_frozen("leak"), "the guard thaws it")
