@@ -30,7 +30,7 @@ async def agent_management(manager: ResourceManager) -> None:
         limits={"cpu": 2, "memory": 4 * 1024**3},
     )
     lease = await agent.request_resources()
-    print(f"{lease.agent_id} holds {lease.summary}")
+    print(f"{lease.agent_id} holds {lease.summary}", flush=True)  # before what the command writes
     process = await agent.run(["sh", "-c", "echo inside agent $BURSAR_AGENT_ID"])
     print(f"its command ended with {await process.wait()}")
 
