@@ -131,6 +131,13 @@ def answers(manager: ResourceManager) -> int | None:
         return None
 
 
+def test_an_officer_that_would_remove_a_directory_needs_one_of_its_own():
+    """--ends-with is for a state directory that was made for it."""
+    done = subprocess.run([sys.executable, "-m", "bursar.app.officer", "--ends-with", str(os.getpid())], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--ends-with needs a --state-dir of its own" in done.stderr
+
+
 @pytest.mark.parametrize(("written", "cpu", "memory"), [({"max_memory": "100MiB", "max_cpu": "0.5"}, 500, 100 * MIB), ({"max_memory": "1GiB", "max_cpu": 1}, 1000, 1024 * MIB)])
 def test_agents_get_at_most_what_the_allocator_says(written, cpu, memory):
     """To the byte, whatever is kept back; and the ceiling of all agents in the kernel is the same."""
