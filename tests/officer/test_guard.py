@@ -125,6 +125,19 @@ def test_a_dead_guard_is_started_again_before_it_is_needed(tmp_path):
         watcher.close()
 
 
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_a_guard_that_nobody_needs_does_not_outlive_its_officer(is_needed):
+    """Also one that does not listen; one that is needed is left with its promise."""
+    watcher = Guard()
+    watcher.start()
+    pid = watcher.pid
+    assert pid is not None
+    os.kill(pid, 19)
+    watcher.close(is_needed=is_needed)
+    assert watcher.pid == (pid if is_needed else None)
+    watcher.close(is_needed=False)
+
+
 def arm_until_it_fails(watcher: Guard, directory: Path) -> None:
     """More than any pipe holds."""
     for _ in range(10_000):

@@ -58,10 +58,16 @@ class Guard:
         """Of the running guard."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    def close(self) -> None:
-        """Let go of the pipe; the guard leaves when nothing is armed any more, and is waited for as long as that takes when all is calm."""
+    def close(self, *, is_needed: bool = True) -> None:
+        """Let go of the pipe; the guard leaves when nothing is armed any more, and is waited for as long as that takes when all is calm.
+
+        One that is not *needed*, as no agent is left, must not keep the tree: on a slow machine it may not even have begun to listen.
+        """
         if self._process is None or self._process.stdin is None:
             return
         self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(LEAVES_S)
+        if not is_needed:
+            self._process.kill()
+            self._process.wait()

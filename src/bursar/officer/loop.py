@@ -232,8 +232,9 @@ class Officer:
         server.stop_listening()
         self._office.hands.close()
         self._office.recorder.close()
-        self._office.guard.close()
-        if not any(True for _ in self._office.state.running()):
+        is_empty = not any(True for _ in self._office.state.running())
+        self._office.guard.close(is_needed=not is_empty)
+        if is_empty:
             try:
                 self.left_nothing = self._host.dismantle()
             except BursarError as problem:
