@@ -1,7 +1,7 @@
 """How fast the ladder is, and what watching costs while memory is short.
 
-Real hogs in a world of 600 MiB, beside a guaranteed neighbour that must live: as fast as Python touches memory, and a leak
-of 100 MB/s. Each hog writes down when it got each MiB. Onset: by that record all agents together are critical (95 % used, or
+Real hogs in a world of 600 MiB, beside a guaranteed neighbour that must live: as fast as Python touches memory, a leak
+of 100 MB/s, and six of 20 MB/s together. Each hog writes down when it got each MiB. Onset: by that record all agents together are critical (95 % used, or
 all used in half a second at the growth of the last tenth). Decision: the ladder's first step. Effect: the hog's last MiB
 before it stands still or is gone.
 """
@@ -9,6 +9,7 @@ before it stands still or is gone.
 import subprocess
 import sys
 import time
+from typing import Any
 
 from benchmarks.report import Figure, parser, percentile, report
 from benchmarks.world import BURSAR, World, wait_until, world
@@ -45,7 +46,8 @@ MILD = ("squeeze", "tell")
 STANDS_S = 0.4
 """A hog that gets nothing for so long stands still."""
 ROUNDS = 5
-RATES = {"as fast as it can": 0, "leak of 100 MB/s": 95}
+RATES = {"as fast as it can": (0, 1), "leak of 100 MB/s": (95, 1), "six of 20 MB/s": (20, 6)}
+"""By name: MiB a second of each (0: no bound), and how many."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
         with world(CONFIG) as made:
             neighbour = _neighbour(made)
             for number in range(ROUNDS):
-                for name, rate in RATES.items():
-                    decision_s, effect_s, by_kernel = _round(made, f"hog-{number}-{rate}", rate)
+                for name, (rate, count) in RATES.items():
+                    decision_s, effect_s, by_kernel = _round(made, f"hog-{number}-{rate}", rate, count)
                     decided[name].append(decision_s)
                     effective[name].append(effect_s)
                     kernel_kills += by_kernel
@@ -110,23 +112,41 @@ def _memory(made: World, name: str) -> int | None:
     return next((int(str(row["memory_bytes"] or 0)) for row in rows if row["agent"] == name), None)
 
 
-def _round(made: World, name: str, rate: int) -> tuple[float, float, bool]:
-    """Seconds from onset to decision and to effect; whether the kernel was first to kill."""
+def _round(made: World, name: str, rate: int, count: int) -> tuple[float, float, bool]:
+    """Seconds from onset to decision and to effect with *count* hogs of *rate* MiB/s; whether the kernel was first to kill."""
     wait_until(lambda: made.ask("pressure")["admission"] == "open", "admission is open")
-    base_mib = (_memory(made, "neighbour") or 0) // MIB + INTERPRETER_MIB
-    record = made.run / f"{name}.times"
-    words = [BURSAR, "run", "--name", name, "--qos", "best-effort", "--limit", f"memory={CEILING_MIB}MiB", "--", sys.executable, "-I", "-c", HOG, str(rate)]
-    with open(record, "wb") as times:
-        subprocess.run(words, env=made.environment, stdout=times, stderr=subprocess.DEVNULL, check=False)
-    got_s = [float(line) for line in record.read_text().splitlines()]
-    record.unlink()
-    onset_s = _onset_s(got_s, base_mib)
-    steps: list[dict[str, object]] = made.ask("pressure")["steps"]  # type: ignore[assignment]
-    acted_s = [float(str(step["at_s"])) for step in steps if f" {name} " in str(step["line"])]
-    stopped_s = next((float(str(step["at_s"])) for step in steps if f" {name} " in str(step["line"]) and not str(step["line"]).startswith(MILD)), onset_s)
-    story = " ".join(map(str, made.ask("explain", agent=name)["story"]))  # type: ignore[arg-type]
+    base_mib = (_memory(made, "neighbour") or 0) // MIB + count * INTERPRETER_MIB
+    names = [f"{name}.{number}" for number in range(count)]
+    before = len(_steps(made, name))
+    running = [_hog(made, one, rate) for one in names]
+    if count > 1:
+        wait_until(lambda: len(_steps(made, name)) > before and any(not step["line"].startswith(MILD) for step in _steps(made, name)), "they are stopped or frozen")
+        time.sleep(2 * STANDS_S)
+        for one in names:
+            subprocess.run([BURSAR, "kill", one], env=made.environment, capture_output=True, check=False)
+    for process in running:
+        process.wait()
+    records = [made.run / f"{one}.times" for one in names]
+    got_s = sorted(float(line) for record in records for line in record.read_text().splitlines())
+    for record in records:
+        record.unlink()
+    onset_s, steps = _onset_s(got_s, base_mib), _steps(made, name)
+    stopped_s = next((step["at_s"] for step in steps if not step["line"].startswith(MILD)), onset_s)
     stood_s = next((at_s for at_s, after_s in zip(got_s, [*got_s[1:], 1e12], strict=True) if after_s - at_s > STANDS_S and at_s >= stopped_s - STANDS_S / 4), got_s[-1])
-    return (acted_s[0] if acted_s else got_s[-1]) - onset_s, stood_s - onset_s, "the kernel killed" in story
+    story = " ".join(str(line) for one in names for line in made.ask("explain", agent=one)["story"])  # type: ignore[attr-defined]
+    return (steps[0]["at_s"] if steps else got_s[-1]) - onset_s, stood_s - onset_s, "the kernel killed" in story
+
+
+def _hog(made: World, name: str, rate: int) -> "subprocess.Popen[bytes]":
+    words = [BURSAR, "run", "--name", name, "--qos", "best-effort", "--limit", f"memory={CEILING_MIB}MiB", "--", sys.executable, "-I", "-c", HOG, str(rate)]
+    with open(made.run / f"{name}.times", "wb") as times:
+        return subprocess.Popen(words, env=made.environment, stdout=times, stderr=subprocess.DEVNULL)
+
+
+def _steps(made: World, name: str) -> list[dict[str, Any]]:
+    """What the ladder did to these hogs."""
+    steps: list[dict[str, Any]] = made.ask("pressure")["steps"]  # type: ignore[assignment]
+    return [step for step in steps if f" {name}." in step["line"]]
 
 
 def _onset_s(got_s: list[float], base_mib: int) -> float:

@@ -150,3 +150,15 @@ def test_whoever_may_be_needed_is_watched_closely_while_memory_is_short():
     look(fleet, *[GIB] * 5)
     watched = {action.agent_id: action.period_s for action in fleet.of(actions.Watch)}
     assert watched == {"": 0.1, "a": 1.0}
+
+
+def test_an_agent_that_was_read_once_grows_since_its_start():
+    """A hog that has just come is known for what it is at its first reading: there may be no second one in time."""
+    fleet = Fleet()
+    fleet.start("hog", qos="best-effort")
+    fleet.now_s += 0.5
+    fleet.read("hog", GIB)
+    assert fleet.state.agents["hog"].growth == 2 * GIB
+    fleet.now_s += 1
+    fleet.read("hog", GIB)
+    assert fleet.state.agents["hog"].growth == 0

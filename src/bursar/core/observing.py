@@ -15,8 +15,9 @@ def read(state: State, event: Read, now_s: float) -> Iterator[Action]:
     agent = state.live(event.agent_id)
     if agent is None:
         return
-    if agent.reading is not None and now_s > agent.read_s:
-        agent.growth = (event.reading.memory_bytes - agent.reading.memory_bytes) / (now_s - agent.read_s)
+    had_bytes, had_s = (0, agent.since_s) if agent.reading is None else (agent.reading.memory_bytes, agent.read_s)  # at its start it had nothing
+    if now_s > had_s:
+        agent.growth = (event.reading.memory_bytes - had_bytes) / (now_s - had_s)
     agent.reading, agent.read_s = event.reading, now_s
     if agent.deferred is not None and agent.wanted is not None and event.reading.memory_bytes < agent.wanted.memory_bytes:
         agent.deferred = None
