@@ -2,8 +2,8 @@
 
 Real hogs in a world of 600 MiB, beside a guaranteed neighbour that must live: as fast as Python touches memory, a leak
 of 100 MB/s, and six of 20 MB/s together. Each hog writes down when it got each MiB. Onset: by that record all agents together are critical (95 % used, or
-all used in half a second at the growth of the last tenth). Decision: the ladder's first step. Effect: the hog's last MiB
-before it stands still or is gone.
+all used in half a second at the growth of the last tenth). Decision: the ladder's first step. Effect: from then on the
+hogs get less than half of what they got before, for a tenth of a second at least: squeezed, frozen or gone.
 """
 
 import subprocess
@@ -43,8 +43,8 @@ while True:
 INTERPRETER_MIB = 6
 MILD = ("squeeze", "tell")
 """Rungs that do not make a hog stand still by themselves."""
-STANDS_S = 0.4
-"""A hog that gets nothing for so long stands still."""
+BEFORE_S, LOOK_S = 0.3, 0.1
+"""What a hog got before its onset, and after an act, is counted over so long."""
 ROUNDS = 5
 RATES = {"as fast as it can": (0, 1), "leak of 100 MB/s": (95, 1), "six of 20 MB/s": (20, 6)}
 """By name: MiB a second of each (0: no bound), and how many."""
@@ -121,7 +121,7 @@ def _round(made: World, name: str, rate: int, count: int) -> tuple[float, float,
     running = [_hog(made, one, rate) for one in names]
     if count > 1:
         wait_until(lambda: len(_steps(made, name)) > before and any(not step["line"].startswith(MILD) for step in _steps(made, name)), "they are stopped or frozen")
-        time.sleep(2 * STANDS_S)
+        time.sleep(1.0)
         for one in names:
             subprocess.run([BURSAR, "kill", one], env=made.environment, capture_output=True, check=False)
     for process in running:
@@ -131,10 +131,9 @@ def _round(made: World, name: str, rate: int, count: int) -> tuple[float, float,
     for record in records:
         record.unlink()
     onset_s, steps = _onset_s(got_s, base_mib), _steps(made, name)
-    stopped_s = next((step["at_s"] for step in steps if not step["line"].startswith(MILD)), onset_s)
-    stood_s = next((at_s for at_s, after_s in zip(got_s, [*got_s[1:], 1e12], strict=True) if after_s - at_s > STANDS_S and at_s >= stopped_s - STANDS_S / 4), got_s[-1])
+    decided_s = steps[0]["at_s"] if steps else got_s[-1]
     story = " ".join(str(line) for one in names for line in made.ask("explain", agent=one)["story"])  # type: ignore[attr-defined]
-    return (steps[0]["at_s"] if steps else got_s[-1]) - onset_s, stood_s - onset_s, "the kernel killed" in story
+    return decided_s - onset_s, _effect_s(got_s, onset_s, decided_s) - onset_s, "the kernel killed" in story
 
 
 def _hog(made: World, name: str, rate: int) -> "subprocess.Popen[bytes]":
@@ -157,6 +156,13 @@ def _onset_s(got_s: list[float], base_mib: int) -> float:
         if used_mib >= 0.95 * CEILING_MIB or (at_s - got_s[0] > 0.1 and CEILING_MIB - used_mib < 0.5 * lately / 0.1):
             return at_s
     return got_s[-1]
+
+
+def _effect_s(got_s: list[float], onset_s: float, decided_s: float) -> float:
+    """When the hogs began to get less than half, by their own record."""
+    began_s = max(got_s[0], onset_s - BEFORE_S)
+    before = sum(1 for at_s in got_s if began_s <= at_s < onset_s) / max(onset_s - began_s, 1e-3)
+    return next((at_s for at_s in got_s if at_s >= decided_s - LOOK_S and sum(1 for later_s in got_s if at_s < later_s <= at_s + LOOK_S) < before * LOOK_S / 2), got_s[-1])
 
 
 def _cost() -> float:
