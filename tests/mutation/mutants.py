@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PERFORM = "bursar/officer/perform.py"
 PATIENCE_S = "4"
 """How long a test waits for what a mutant will never do."""
+SLOW, SLOW_PATIENCE_S = "test_ladder", "30"
+"""A hog needs its time to fill a world."""
 MOST_S = 90
 AT_ONCE = 2
 
@@ -89,7 +91,12 @@ def without(text: str, branch: str) -> str:
 
 def run(source: Path, tests: list[str]) -> tuple[int, str]:
     """pytest's exit status and the line that says why, with the package from *source*."""
-    environment = {**os.environ, "PYTHONPATH": f"{source}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "BURSAR_PATIENCE_S": PATIENCE_S}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{source}:{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "BURSAR_PATIENCE_S": SLOW_PATIENCE_S if any(SLOW in test for test in tests) else PATIENCE_S,
+    }
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", str(MOST_S), *tests]
     done = subprocess.run(words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     failures = done.stdout.partition(" FAILURES ")[2] or done.stdout
