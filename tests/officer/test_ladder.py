@@ -290,6 +290,7 @@ def test_a_squeezed_agent_loses_its_file_cache(world: World, neighbour: Neighbou
         leak.begin(grow=2000, pause_s=1 / 80)
         until(lambda: "squeezed by the ladder" in world.story("reader"), "it is squeezed", FILLS_S)
         until(lambda: world.kernel.memory_usage("reader") < 45 * MIB, "its cache is gone", FILLS_S)
+        until(lambda: "reclaimed agent=reader" in world.log(), "it was the officer who took it, or what the kernel had left of it")
         if world.ask("hello")["host"] == "cgroup v2" and (world.kernel.directory("unified", "leak") / "io.max").exists():
             until(lambda: "wbps=4194304" in world.kernel.text("unified", "reader", "io.max"), "its io is bounded")
             until(lambda: not world.kernel.text("unified", "reader", "io.max"), "the bound is lifted")
