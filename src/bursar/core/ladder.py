@@ -109,8 +109,7 @@ def _climb(state: State, gauge: Gauge, now_s: float) -> Iterator[Action]:
             continue
         if tier > ladder.tier:
             ladder.tier, ladder.rung = tier, None
-        is_open = ladder.rung is Rung.FREEZE and now_s < ladder.acted_s + state.policy.ladder.freeze_s
-        more = _freeze(state, agents, because, now_s) if is_open else None  # whoever grows beside those that are frozen
+        more = _freeze(state, agents, because, now_s) if _is_freezing(state, now_s) else None  # whoever grows beside those that are frozen
         if more is not None or not _is_due(state, now_s):
             yield from more or ()
             return
@@ -187,8 +186,7 @@ def _squeeze(state: State, agents: list[Agent], because: Because, now_s: float) 
 def _freeze(state: State, agents: list[Agent], because: Because, now_s: float) -> list[Action] | None:
     """Whoever grows stands still for a moment, in which the bursts of others may end."""
     ladder, policy = state.ladder, state.policy.ladder
-    is_open = ladder.rung is Rung.FREEZE and now_s < ladder.acted_s + policy.freeze_s
-    until_s = (ladder.acted_s if is_open else now_s) + policy.freeze_s
+    until_s = (ladder.acted_s if _is_freezing(state, now_s) else now_s) + policy.freeze_s
     growing = [agent for agent in agents if not agent.restraints and _grows(agent, now_s) and ladder.freezes.get(agent.id, (0, 0.0))[1] <= now_s]
     if not growing:
         return None
@@ -264,6 +262,11 @@ STEPS: dict[Rung, Step] = {
     Rung.STOP_CALL: _stop_call,
     Rung.STOP_AGENT: _stop_agent,
 }
+
+
+def _is_freezing(state: State, now_s: float) -> bool:
+    """Whether the last rung is a freeze that has not run out: who joins it is frozen as long as the others."""
+    return state.ladder.rung is Rung.FREEZE and now_s < state.ladder.acted_s + state.policy.ladder.freeze_s
 
 
 def _grows(agent: Agent, now_s: float) -> bool:

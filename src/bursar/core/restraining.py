@@ -20,9 +20,8 @@ def freeze_asked(state: State, event: FreezeAsked, now_s: float) -> Iterator[Act
         yield Refuse(because=Because("not running"), ticket=event.ticket, code="refused", message=f"freeze {agent.id}: it is {agent.life}; only a running agent can be frozen")
         return
     until_s = None if event.for_s is None else now_s + event.for_s
-    by = RestraintBy.USER
     because = f"frozen by uid {event.peer.uid}" + (f" for {event.for_s:g} s" if event.for_s is not None else "")
-    agent.restraints[by] = Restraint(by=by, because=because, until_s=until_s)
+    agent.restraints[RestraintBy.USER] = Restraint(by=RestraintBy.USER, because=because, until_s=until_s)
     if until_s is not None:
         state.set_timer(agent, "thaw", until_s)
     tell(agent, because, now_s)
