@@ -47,9 +47,13 @@ class Kernel:
 
     # --- memory
 
+    @property
+    def _memory_limit(self) -> str:
+        return "memory.max" if self.is_v2 else "memory.limit_in_bytes"
+
     def memory_limit(self, cell: str) -> int:
         """Bytes."""
-        return self._number("memory", cell, "memory.max" if self.is_v2 else "memory.limit_in_bytes")
+        return self._number("memory", cell, self._memory_limit)
 
     def memory_usage(self, cell: str) -> int:
         """Bytes charged now."""
@@ -60,8 +64,12 @@ class Kernel:
         return self._number("memory", cell, "memory.peak" if self.is_v2 else "memory.max_usage_in_bytes")
 
     def was_full(self, cell: str) -> bool:
-        """Whether what was charged ever came within a MiB of its limit. Linux 6.18 does not count failures on v1 any more."""
-        return self.memory_peak(cell) > self.memory_limit(cell) - (1 << 20)
+        """Whether what was charged ever came within a MiB of its limit. Linux 6.18 does not count failures on v1 any more.
+
+        A cell that was just made has no limit yet: v2 says `max` then.
+        """
+        limit = self.text("memory", cell, self._memory_limit)
+        return limit != "max" and self.memory_peak(cell) > int(limit) - (1 << 20)
 
     def kills(self, cell: str) -> int:
         """How many processes of this very cell the out-of-memory killer took."""
