@@ -111,11 +111,10 @@ def _full(state: State, event: Asked, spec: Spec, now_s: float) -> Refuse | None
 
 def _no_wait(state: State, ticket: int, spec: Spec) -> Refuse | None:
     """The refusal for a request that is not to wait, unless it is granted at once."""
-    missing = ledger.missing(state.ledger, spec.holds)
-    pressed = holds(state)
-    if not missing and not state.waiting and pressed is None:
+    missing, position = ledger.missing(state.ledger, spec.holds), len(state.waiting)
+    pressed = None if missing else holds(state)
+    if not missing and not position and pressed is None:
         return None
-    position = len(state.waiting)
     reason = queue.lacking(missing) if missing else str(pressed) if pressed else f"{position} others wait before it"
     held = f" ({queue.allocatable_text(state, missing, None)})" if missing else ""
     return Refuse(

@@ -160,13 +160,13 @@ def _impossible_pieces(books: Ledger, spec: Spec) -> str | None:
 
 
 def _beyond_node(books: Ledger, spec: Spec) -> str | None:
-    limits = {name: amount for name, amount in spec.limits.items() if name not in CAPS}
-    return _beyond("request", spec.requests, books.allocatable) or _beyond("limit", limits, books.allocatable | {"cpu": books.capacity.get("cpu", 0)})
+    return _beyond("request", spec.requests, books.allocatable, books.allocatable) or _beyond("limit", spec.limits, books.allocatable, books.capacity)
 
 
-def _beyond(what: str, amounts: Amounts, node: Amounts) -> str | None:
+def _beyond(what: str, amounts: Amounts, node: Amounts, cpu: Amounts) -> str | None:
+    """The first of *amounts* that is above what *node* has, of cpu above what *cpu* has: a limit of it may be the whole machine."""
     for name, amount in amounts.items():
-        most = node.get(name, 0)
-        if amount > most:
+        most = (cpu if name == "cpu" else node).get(name, 0)
+        if amount > most and name not in CAPS:
             return f"{what} {name}={format_amount(name, amount)} is above what this node can give to agents, {name}={format_amount(name, most)}; ask for less"
     return None

@@ -13,6 +13,7 @@ from bursar.model.agents import Life
 from bursar.model.events import Emptied, Event, MainGone, Read
 from bursar.officer.outputs import Outputs
 
+_MAY_SAY_SO = frozenset((MainGone, Emptied, Read))
 STEPS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
@@ -26,7 +27,7 @@ class Keepers:
     def observe(self, batch: Iterable[Event], state: State) -> None:
         """Start looking for the status of each detached agent that a batch says is over."""
         for event in batch:
-            if says_over(event):
+            if type(event) in _MAY_SAY_SO and says_over(event):
                 agent = state.live(event.agent_id)
                 if agent is not None and agent.spec.detached and not agent.status_final:
                     self._look(agent.id, 0)

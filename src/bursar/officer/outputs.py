@@ -29,6 +29,8 @@ class Outputs:
         self.trimmed: dict[str, int] = {}
         """By agent: bytes taken off the front of its log so far."""
         self._holes: dict[str, int] = {}
+        self._worded: set[str] = set()
+        """Agents for whose calls a word may lie there."""
         for directory in (self._logs, self._statuses, self._envelopes):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.bound(policy)
@@ -63,8 +65,11 @@ class Outputs:
         """Remove the files of agents that ended under an earlier officer: nobody remembers them."""
         for directory in (self._logs, self._statuses, self._envelopes):
             for path in directory.iterdir():
-                if path.name.partition(WORD)[0] not in living:
+                agent_id, worded, _ = path.name.partition(WORD)
+                if agent_id not in living:
                     path.unlink(missing_ok=True)
+                elif worded:
+                    self._worded.add(agent_id)
 
     def drop(self, agent_id: str) -> None:
         """Remove everything of an agent."""
@@ -80,6 +85,7 @@ class Outputs:
         if not sentence:
             path.unlink(missing_ok=True)
             return
+        self._worded.add(agent_id)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             os.write(descriptor, f"{sentence}\n".encode())
@@ -87,8 +93,10 @@ class Outputs:
             os.close(descriptor)
 
     def _drop_words(self, agent_id: str) -> None:
-        for path in self._envelopes.glob(f"{agent_id}{WORD}*"):
-            path.unlink(missing_ok=True)
+        if agent_id in self._worded:
+            self._worded.discard(agent_id)
+            for path in self._envelopes.glob(f"{agent_id}{WORD}*"):
+                path.unlink(missing_ok=True)
 
     def log(self, agent_id: str) -> Path:
         """Where the agent's output is."""
