@@ -124,11 +124,14 @@ class Outputs:
         return parse_status(text)
 
     def write_envelope(self, agent_id: str, limits: Limits) -> None:
-        """What the wrapper may give to one call without asking: "memory_bytes pids calls". One that finds it half written asks us."""
+        """What the wrapper may give to one call without asking: "memory_bytes pids calls", the first line of the file.
+
+        Never emptied before it is written: the wrapper must work should we die in between.
+        """
         memory = min(self.call_memory_bytes or limits.memory_bytes, limits.memory_bytes)
-        descriptor = os.open(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            os.write(descriptor, envelope_line(memory, min(self.call_pids, limits.pids), self.calls_at_once).encode())
+            os.ftruncate(descriptor, os.write(descriptor, envelope_line(memory, min(self.call_pids, limits.pids), self.calls_at_once).encode()))
         finally:
             os.close(descriptor)
 
