@@ -39,8 +39,8 @@ def measure(seconds: float) -> dict[str, float]:
         found |= _idle(made, "with 100 agents", seconds)
         _ask_much(made)
         found |= _idle(made, "after 100,000 requests", seconds)
-        guard = made.ask("status")["officer"]["guard"]  # type: ignore[index]
-        return found | {"the guard beside it: memory": resident_mib(int(guard))}
+        guards = made.ask("status")["officer"]["guards"]  # type: ignore[index]
+        return found | {"the two guards beside it: memory": sum(map(proportional_mib, guards))}
 
 
 def _idle(made: World, when: str, seconds: float) -> dict[str, float]:
@@ -58,6 +58,12 @@ def _ask_much(made: World) -> None:
     batch_of_decisions(made, (REQUESTS // 2 - LIVES) // BATCH, {"requests": {"memory": allocatable}, "limits": {"memory": allocatable}})
     for _ in range(LIVES // 50):
         lives(made, 1, 50)
+
+
+def proportional_mib(pid: int) -> float:
+    """Memory of a process, of what it shares its share."""
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    return int(rows["Pss"].split()[0]) / 1024
 
 
 def resident_mib(pid: int) -> float:

@@ -1,6 +1,7 @@
 """The guard: thaws at the bound whatever happens to the officer, never what a user froze."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,51 +109,103 @@ def test_any_line_is_an_order_or_nothing(lines):
     assert all(isinstance(deadline, float) for deadline, _ in armed.values())
 
 
-def test_a_dead_guard_is_started_again_before_it_is_needed(tmp_path):
+@pytest.fixture
+def guards() -> Iterator[Guard]:
+    """Both, as the officer holds them."""
+    started = Guard()
+    started.start()
+    assert len(started.pids) == 2
+    yield started
+    for pid in started.pids:
+        os.kill(pid, signal.SIGCONT)
+    started.close(is_needed=False)
+
+
+def kill(guards: Guard, pid: int) -> None:
+    """One of them, for good."""
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: pid not in guards.pids)
+
+
+def thawed(cell: Path) -> bool:
+    """Whether it runs again."""
+    return (cell / "cgroup.freeze").read_text() == "0"
+
+
+@pytest.mark.parametrize("corpses", [1, 2])
+def test_a_dead_guard_is_started_again_before_it_is_needed(tmp_path, guards, corpses):
     """Arming never trusts a corpse."""
-    watcher = Guard()
-    watcher.start()
-    first = watcher.pid
-    assert first is not None
-    os.kill(first, 9)
-    assert wait_for(lambda: watcher.pid is None)
+    first = guards.pids
+    for pid in first[:corpses]:
+        kill(guards, pid)
     cell = frozen_cell(tmp_path)
-    watcher.arm("a", str(cell), 0.1)
-    try:
-        assert watcher.pid != first
-        assert wait_for(lambda: (cell / "cgroup.freeze").read_text() == "0")
-    finally:
-        watcher.close()
+    guards.arm("a", str(cell), 0.1)
+    assert len(guards.pids) == 2
+    assert len(set(guards.pids) & set(first)) == 2 - corpses
+    assert wait_for(lambda: thawed(cell))
+
+
+@pytest.mark.parametrize("survivor", [0, 1])
+def test_either_guard_thaws_alone(tmp_path, guards, survivor):
+    """The other was killed after both were armed, and nobody has replaced it."""
+    cell = frozen_cell(tmp_path)
+    guards.arm("a", str(cell), 0.3)
+    kill(guards, guards.pids[1 - survivor])
+    assert wait_for(lambda: thawed(cell))
+
+
+def test_a_new_guard_knows_what_the_dead_one_had_promised(tmp_path, guards):
+    """Both are killed while an agent is frozen, and replaced in the officer's next round."""
+    cell = frozen_cell(tmp_path)
+    guards.arm("a", str(cell), 0.6)
+    for pid in guards.pids:
+        kill(guards, pid)
+    guards.start()
+    assert wait_for(lambda: thawed(cell))
+
+
+def test_a_stopped_guard_is_woken(tmp_path, guards):
+    """Whoever stopped it."""
+    for pid in guards.pids:
+        os.kill(pid, signal.SIGSTOP)
+    cell = frozen_cell(tmp_path)
+    guards.arm("a", str(cell), 0.1)
+    assert not wait_for(lambda: thawed(cell), 0.4)
+    guards.start()
+    assert wait_for(lambda: thawed(cell))
 
 
 @pytest.mark.parametrize("is_needed", [True, False])
-def test_a_guard_that_nobody_needs_does_not_outlive_its_officer(is_needed):
-    """Also one that does not listen; one that is needed is left with its promise."""
-    watcher = Guard()
-    watcher.start()
-    pid = watcher.pid
-    assert pid is not None
-    os.kill(pid, 19)
-    watcher.close(is_needed=is_needed)
-    assert watcher.pid == (pid if is_needed else None)
-    watcher.close(is_needed=False)
+def test_guards_that_nobody_needs_do_not_outlive_their_officer(guards, is_needed):
+    """Also those that do not listen; those that are needed are left with their promise."""
+    pids = guards.pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    guards.close(is_needed=is_needed)
+    assert guards.pids == (pids if is_needed else [])
 
 
-def arm_until_it_fails(watcher: Guard, directory: Path) -> None:
-    """More than any pipe holds."""
-    for _ in range(10_000):
-        watcher.arm("a", str(directory), 1.0)
+def test_a_guard_whose_pipe_is_full_is_replaced(tmp_path, guards):
+    """It did not read; what it had promised is promised by the next."""
+    stopped = guards.pids[0]
+    os.kill(stopped, signal.SIGSTOP)
+    cell, directory = frozen_cell(tmp_path), "/" + "x" * 2000
+    guards.arm("a", str(cell), 1.0)
+    for _ in range(60):
+        guards.arm("b", directory, 60.0)
+    assert stopped not in guards.pids
+    assert len(guards.pids) == 2
+    assert wait_for(lambda: thawed(cell))
 
 
-def test_a_guard_that_does_not_listen_is_said(tmp_path):
-    """No bounded freeze without it: the pipe is full."""
-    watcher = Guard()
-    watcher.start()
-    assert watcher.pid is not None
-    os.kill(watcher.pid, 19)
-    try:
-        with pytest.raises(HostError, match="nothing is frozen without it"):
-            arm_until_it_fails(watcher, tmp_path)
-    finally:
-        os.kill(watcher.pid, 9)
-        watcher.close()
+def test_where_no_guard_can_be_had_nothing_is_frozen(guards, monkeypatch):
+    """And the reason is told."""
+    for pid in guards.pids:
+        kill(guards, pid)
+
+    def no_process(*_arguments, **_named):
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr("bursar.officer.guarding.subprocess.Popen", no_process)
+    with pytest.raises(HostError, match="nothing is frozen without one"):
+        guards.arm("a", "/nowhere", 1.0)

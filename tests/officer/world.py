@@ -320,7 +320,7 @@ class World:
                 return []
             self.up()  # the test left it dead: who else should take the cells away?
             who = self.ask("status")["officer"]
-        return [pid for pid in (who["pid"], who["guard"]) if pid]
+        return [who["pid"], *who["guards"]]
 
 
 def end(pid: int) -> None:

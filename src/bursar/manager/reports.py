@@ -128,8 +128,8 @@ def health_of(status: dict[str, Any], agents: tuple[AgentStatus, ...]) -> Health
     """What is wrong with an officer that answers."""
     officer = status["officer"]
     problems = [f"{part}: {officer[part]}" for part in ("journal", "ceiling") if officer[part] != "ok"]
-    if officer["guard"] is None:
-        problems.append("guard: it does not run, so nothing can be frozen for a bounded time")
+    if not officer["guards"]:
+        problems.append("guard: none runs, so nothing can be frozen for a bounded time")
     gauges = status["pressure"].items()  # a busy cpu is what a machine is for; memory that runs short is not
     problems += [f"{gauge}: pressure is {level}" for gauge, level in gauges if gauge.endswith("memory") and level in ("high", "critical")]
     problems += [f"{one.agent}: the kernel killed {one.kills} of its processes, which reached its memory limit" for one in agents if one.kills]

@@ -207,6 +207,7 @@ class Officer:
 
     def _each_round(self) -> None:
         self._office.hands.write_ceiling()
+        self._look_after_guards()
         for agent_id in self._office.outputs.overgrown():
             try:
                 taken = self._office.outputs.trim(agent_id)
@@ -214,6 +215,13 @@ class Officer:
                 log.warning("log not trimmed agent=%s reason=%s", agent_id, problem)
             else:
                 log.info("log trimmed agent=%s bytes=%d", agent_id, taken)
+
+    def _look_after_guards(self) -> None:
+        """One that died or was stopped while agents are frozen is needed now, not before the next freeze."""
+        try:
+            self._office.guard.start()
+        except OSError as problem:
+            log.warning("no guard could be started reason=%s", problem)
 
     def leave(self) -> None:
         """End `run` once what was said has left. Agents live on."""

@@ -59,7 +59,7 @@ class Office:
         """How the officer itself is."""
         journal = self.recorder.failing or self.journal.lost or "ok"
         places = {"socket": str(self.socket), "runtime": str(self.runtime)}
-        return {"officer": {"pid": self.pid, "guard": self.guard.pid, "journal": journal, "ceiling": self.hands.ceiling} | places}
+        return {"officer": {"pid": self.pid, "guards": self.guard.pids, "journal": journal, "ceiling": self.hands.ceiling} | places}
 
 
 def group_id(name: str, field: str) -> int | None:

@@ -156,7 +156,7 @@ class GovernedWorld:
             time.sleep(0.02)
         self.witness = Witness(self._record())
         status = self._asked("status")["officer"]
-        self._own_pids = [pid for pid in (status["pid"], status["guard"]) if pid]
+        self._own_pids = [status["pid"], *status["guards"]]
 
     def _record(self) -> dict[str, str]:
         """Where the officer's tree is."""
