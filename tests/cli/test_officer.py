@@ -147,6 +147,7 @@ V2 = Facts(
     has_gpu=False,
     counts_gpus=False,
     has_systemd=True,
+    may_lock=True,
     descriptors=1 << 20,
 )
 
@@ -177,6 +178,7 @@ def test_a_healthy_machine_has_no_findings():
         ({"has_cpuset": False}, "no agent can have cores of its own", "echo +cpuset"),
         ({"has_cpuset": False, "unified": frozenset(), "v1": frozenset({"cpu", "memory", "pids"})}, "no agent can have cores of its own", "mount -t cgroup -o cpuset"),
         ({"has_gpu": True}, "devices that nobody counts", "pip install 'bursar[gpu]'"),
+        ({"may_lock": False}, "cannot keep its own memory", "ulimit -l unlimited"),
         ({"descriptors": 1024}, "only 1024 files may be open: about 146 agents", "ulimit -n 14000"),
     ],
 )

@@ -23,7 +23,7 @@ HYBRID_MOUNTS = b"""31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mod
 HYBRID_OWN = b"9:name=systemd:/\n8:pids:/\n4:memory:/jobs/17\n2:cpu,cpuacct:/\n0::/\n"
 CONTAINER_MOUNTS = b"700 690 0:26 /system.slice/docker-1.scope /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"
 STAT = b"17 (a) b (c) S 1 17 17 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 5213 1 2 3\n"
-STATUS = b"Name:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t3\nUid:\t1000\t1001\t1000\t1001\nGid:\t5\t5\t5\t5\n"
+STATUS = b"CapEff:\t000001fffeffffff\nName:\tsh\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nPPid:\t3\nUid:\t1000\t1001\t1000\t1001\nGid:\t5\t5\t5\t5\n"
 
 LIMITS = b"""Limit                     Soft Limit           Hard Limit           Units
 Max cpu time              unlimited            unlimited            seconds
@@ -42,6 +42,7 @@ PARSERS = [
     psi.parse_psi,
     mounts.parse_mountinfo,
     mounts.parse_cgroups,
+    kernel_calls.parse_capabilities,
     process.parse_uid,
     process.parse_parent,
     process.parse_start_time,

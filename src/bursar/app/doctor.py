@@ -13,6 +13,7 @@ from typing import Any
 from bursar.app import gpus
 from bursar.errors import HostError, NoCgroups
 from bursar.hosts.linux.capacity import read_meminfo
+from bursar.hosts.linux.kernel_calls import may_lock_memory
 from bursar.hosts.linux.mounts import CPUSET, UNIFIED, read_bases
 from bursar.hosts.linux.root import open_host
 
@@ -43,6 +44,8 @@ class Facts:
     """An NVIDIA driver is there."""
     counts_gpus: bool
     """So is nvidia-ml-py, that asks it."""
+    may_lock: bool
+    """An officer started here could keep its own memory in memory."""
     descriptors: int
     """How many files a process may have open, at most."""
 
@@ -76,6 +79,7 @@ def read_facts() -> Facts:
         has_gpu=gpus.has_driver(),
         counts_gpus=gpus.is_installed(),
         has_systemd=os.path.isdir("/run/systemd/system"),
+        may_lock=may_lock_memory(),
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
 
@@ -152,6 +156,13 @@ def findings(facts: Facts, host: str | None) -> list[tuple[str, str]]:
     if facts.has_gpu and not facts.counts_gpus:
         found.append(
             ("this machine has NVIDIA devices that nobody counts: agents see all of them", "pip install 'bursar[gpu]'  # or name them in the configuration: node.gpus = [0]")
+        )
+    if not facts.may_lock:
+        found.append(
+            (
+                "an officer started here cannot keep its own memory in memory: on a machine that swaps it may decide late",
+                "ulimit -l unlimited  # as root, in the shell that starts the officer",
+            )
         )
     if facts.descriptors < DESCRIPTORS_PER_AGENT * AGENTS:
         what = f"only {facts.descriptors} files may be open: about {facts.descriptors // DESCRIPTORS_PER_AGENT} agents"

@@ -23,6 +23,7 @@ from pathlib import Path
 from bursar.app import gpus
 from bursar.errors import BursarError, HostError
 from bursar.hosts.linux import files
+from bursar.hosts.linux.kernel_calls import lock_memory
 from bursar.hosts.linux.root import open_host
 from bursar.journal.sqlite import SqliteJournal
 from bursar.model.policy import Policy
@@ -86,6 +87,7 @@ def serve(policy: Policy, parent: int | None = None) -> int:
     replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime, gpus=found_gpus())
     spare_collector()
+    officer.memory_locked = lock_memory()
     code = asyncio.run(run(officer, socket, parent))
     os.close(tree_lock)
     os.close(lock)

@@ -55,6 +55,8 @@ class Officer:
         self._busy = False
         self._rebuilds = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.memory_locked = False
+        """Whether our memory stays in memory when the machine has none left; set before `run`, for people to see."""
         self.left_nothing = False
         """After `run`: no agent stands, and neither does the tree."""
 
@@ -110,6 +112,7 @@ class Officer:
             stream=stream,
             hands=hands,
             admin_gid=self._groups[1],
+            memory_locked=self.memory_locked,
         )
 
     def _prepare(self, ceiling: Limits) -> None:

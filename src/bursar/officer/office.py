@@ -47,6 +47,9 @@ class Office:
     admin_gid: int | None = None
     """Members of this group act on everybody's agents."""
 
+    memory_locked: bool = False
+    """Our memory stays in memory when the machine has none left."""
+
     def spec_of(self, agent_id: str) -> Spec | None:
         """The lease of a living or remembered agent."""
         agent = self.state.live(agent_id)
@@ -59,7 +62,7 @@ class Office:
         """How the officer itself is."""
         journal = self.recorder.failing or self.journal.lost or "ok"
         places = {"socket": str(self.socket), "runtime": str(self.runtime)}
-        return {"officer": {"pid": self.pid, "guards": self.guard.pids, "journal": journal, "ceiling": self.hands.ceiling} | places}
+        return {"officer": {"pid": self.pid, "guards": self.guard.pids, "journal": journal, "ceiling": self.hands.ceiling, "memory_locked": self.memory_locked} | places}
 
 
 def group_id(name: str, field: str) -> int | None:

@@ -1,7 +1,8 @@
-"""System calls that Python's standard library lacks: inotify (inotify(7)) and, before 3.13, timerfd (timerfd_create(2))."""
+"""System calls that Python's standard library lacks: inotify (inotify(7)), mlockall (mlock(2)) and, before 3.13, timerfd (timerfd_create(2))."""
 
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,6 +14,9 @@ IN_ISDIR = 0x40000000
 _IN_ONLYDIR = 0x01000000
 _CLOCK_MONOTONIC = 1
 _HEADER = struct.Struct("=iIII")
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_CAP_IPC_LOCK = 14
+"""capabilities(7)."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,3 +68,33 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def lock_memory() -> bool:
+    """Keep what this process uses in memory, now and later, each page from its first use on; False where we may not.
+
+    Tried only where no limit stands against it: with a finite RLIMIT_MEMLOCK and no CAP_IPC_LOCK a later allocation would fail.
+    """
+    if not may_lock_memory():
+        return False
+    return bool(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0)
+
+
+def may_lock_memory() -> bool:
+    """Whether no limit stands against `lock_memory`."""
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        return True
+    with open("/proc/self/status", "rb") as file:
+        return bool(parse_capabilities(file.read()) >> _CAP_IPC_LOCK & 1)
+
+
+def parse_capabilities(status: bytes) -> int:
+    """The effective capabilities in /proc/PID/status as a bit set; 0 where it names none."""
+    for line in status.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"CapEff":
+            try:
+                return int(value, 16)
+            except ValueError:
+                return 0
+    return 0
