@@ -12,6 +12,7 @@ from typer.main import get_command
 from bursar.cli import call, cold, plan, run, shell_prefix
 from bursar.cli.words import Flag
 from bursar.model import policy
+from bursar.model.processes import AGENT_HOSTS
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- generated -->\n", "<!-- end -->\n"
@@ -106,6 +107,15 @@ def commands() -> str:
     return "\n".join(lines)
 
 
+def hosts() -> str:
+    """One row for each agent host that `bursar orphans` knows."""
+    lines = ["| host | marks that only it sets | marks that editors set too | its pid | source |", "| --- | --- | --- | --- | --- |"]
+    for host in AGENT_HOSTS:
+        exact, loose = (", ".join(f"`{name}`" for name in names) for names in (host.exact, host.loose))
+        lines.append(f"| {host.name} | {exact} | {loose} | {f'`{host.pid}`' if host.pid else ''} | {host.source} |")
+    return "\n".join([*lines, ""])
+
+
 def _hot(head: str, flags: Mapping[str, Flag]) -> tuple[str, list[tuple[str, str]]]:
     usage, _, sentence = head.partition(": ")
     return f"`{' '.join(usage.split())}`: {sentence}", [(f"{name} {flag.word}".strip(), flag.help) for name, flag in flags.items()]
@@ -126,7 +136,7 @@ def is_current(page: Path, body: str, *, only_check: bool) -> bool:
 def main() -> int:
     """0 when the pages are (now) current."""
     only_check = "--check" in sys.argv[1:]
-    pages = {"configuration.md": settings(), "commands.md": commands()}
+    pages = {"configuration.md": settings(), "commands.md": commands(), "orphans.md": hosts()}
     stale = [name for name, body in pages.items() if not is_current(DOCS / name, body, only_check=only_check)]
     if stale and only_check:
         print(f"{', '.join(stale)} in docs/ say something else than the code; run: python docs/generate.py", file=sys.stderr)

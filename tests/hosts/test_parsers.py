@@ -1,6 +1,7 @@
 """Parsers of kernel files: what real kernels wrote, and a value or our own error on anything else."""
 
 import contextlib
+import struct
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from bursar.errors import HostError
 from bursar.hosts.linux import capacity, kernel_calls, mounts, process
-from bursar.hosts.linux.read import cgroupfiles, psi
+from bursar.hosts.linux.read import cgroupfiles, procfiles, psi
+from bursar.model.processes import WATCHED
 
 PSI = b"some avg10=0.12 avg60=0.00 avg300=0.00 total=123456\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=789\n"
 EVENTS = b"populated 1\nfrozen 0\n"
@@ -30,6 +32,20 @@ Max cpu time              unlimited            unlimited            seconds
 Max file size             1048576              2097152              bytes
 """
 
+ENVIRON = b"PATH=/bin\0CLAUDECODE=1\0CLAUDECODE=2\0CLAUDE_PID=77\0BROKEN\0"
+NESTED = b"Name:\tnode\nNSpid:\t4711\t1\nNSsid:\t4711\t1\n"
+ROLLUP = b"55d0a3a00000-7ffd3c7f3000 ---p 00000000 00:00 0    [rollup]\nRss:    4096 kB\nPss:    1234 kB\nPss_Dirty: 8 kB\n"
+FDINFO = b"pos:\t0\nflags:\t02000001\nmnt_id:\t15\n"
+SOCKETS = (
+    struct.pack("=IHHII", 48, 20, 2, 1, 21054)
+    + struct.pack("=BBBBIII", 1, 1, 1, 0, 1681, 1, 0)
+    + struct.pack("=HHI", 8, 2, 1680)
+    + struct.pack("=HHBxxx", 5, 6, 3)
+    + struct.pack("=IHHII", 20, 3, 2, 1, 21054)
+    + bytes(4)
+)
+"""One socket of unix_diag with its peer and its shutdown, and the end of the answer."""
+
 PARSERS = [
     cgroupfiles.parse_number,
     cgroupfiles.parse_flat,
@@ -50,10 +66,23 @@ PARSERS = [
     process.parse_file_limit,
     cgroupfiles.parse_cpus,
     capacity.parse_meminfo,
+    procfiles.parse_stat,
+    procfiles.parse_words,
+    procfiles.parse_namespace_depth,
+    procfiles.parse_pss,
+    procfiles.parse_fd_mode,
+    procfiles.parse_unix_diag,
+    lambda text: procfiles.parse_environ(text, WATCHED),
+    lambda text: procfiles.service_of(mounts.parse_cgroups(text)),
     lambda text: list(kernel_calls.parse_inotify(text)),
     lambda text: cgroupfiles.value_of(text, b"oom_kill"),
 ]
 SEEDS = [
+    ENVIRON,
+    NESTED,
+    ROLLUP,
+    FDINFO,
+    SOCKETS,
     LIMITS,
     b"0-3,6\n",
     PSI,
@@ -131,6 +160,51 @@ def test_a_quota_is_told_per_the_periods_that_we_write(text, quota_us):
 def test_a_process_that_cannot_be_named_is_left_out():
     """cgroup.procs shows 0 for one of an outer pid namespace: signal 9 to 0 would be for ourselves."""
     assert cgroupfiles.parse_pids(b"0\n17\n4\n") == [17, 4]
+
+
+def test_a_name_with_brackets_hides_nothing_of_a_process():
+    """State, parent, session, terminal, start: counted from the last bracket."""
+    assert procfiles.parse_stat(STAT) == procfiles.Stat(program="a) b (c", state="S", parent=1, session=17, tty=0, started=5213)
+
+
+def test_of_an_environment_only_the_marks_are_kept():
+    """The first of two is what the process itself finds."""
+    assert procfiles.parse_environ(ENVIRON, WATCHED) == {"CLAUDECODE": "1", "CLAUDE_PID": "77"}
+
+
+def test_the_words_of_a_title_end_where_it_ends():
+    """A process that writes its own title leaves the rest of the old one empty."""
+    assert procfiles.parse_words(b"npm exec x\0\0\0\0") == ("npm exec x",)
+    assert procfiles.parse_words(b"") == ()
+    assert procfiles.parse_words(b"sh\0\0-c\0") == ("sh", "", "-c")
+
+
+def test_depth_share_and_mode_of_a_process():
+    """Two pid namespaces, 1,234 KiB, a descriptor that writes."""
+    assert procfiles.parse_namespace_depth(NESTED) == 2
+    assert procfiles.parse_pss(ROLLUP) == 1234 * 1024
+    assert procfiles.parse_fd_mode(FDINFO) == 1
+
+
+def test_a_socket_whose_both_ways_are_shut_is_told():
+    """By its inode; the last message ends the answer."""
+    assert procfiles.parse_unix_diag(SOCKETS) == procfiles.Diagnosis({1681: True}, is_last=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/nginx.service", "nginx.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service", "dev.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/vte-spawn-1.scope", ""),
+        ("/user.slice/user-1000.slice/session-3.scope", ""),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", ""),
+        ("/", ""),
+    ],
+)
+def test_a_service_is_told_from_a_session(path, unit):
+    """A user's manager is a service too, and holds everything of that user."""
+    assert procfiles.service_of({"unified": path}) == unit
 
 
 def test_a_name_with_brackets_does_not_hide_the_start_time():

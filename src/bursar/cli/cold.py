@@ -6,7 +6,7 @@ from collections.abc import Callable
 import typer
 
 from bursar import __version__
-from bursar.cli import act, call, demo, officer, plan, pressure, run, shell_prefix, show
+from bursar.cli import act, call, demo, officer, orphans, plan, pressure, run, shell_prefix, show
 from bursar.cli.endings import failed, stopped_by
 from bursar.errors import BadInput, BursarError, NoOfficer, NoSuchAgent, NotAllowed, Refused
 
@@ -52,7 +52,7 @@ def _register() -> None:
     for name, (start, sentence) in (HOT | LIKE_HOT).items():
         app.command(name, help=sentence, context_settings=_RAW)(_passing_on(start))
     for panel, commands in (
-        (SHOW, (show.ps, show.status, pressure.pressure, show.inspect, show.explain, show.logs, show.wait)),
+        (SHOW, (show.ps, show.status, pressure.pressure, show.inspect, show.explain, show.logs, show.wait, orphans.orphans)),
         (ACT, (act.resize, act.freeze, act.thaw, act.stop, act.kill)),
         (OFFICER, (officer.up, officer.down, officer.reload, officer.doctor)),
         (START, (demo.demo,)),

@@ -84,7 +84,7 @@ def parse_uid(status: bytes) -> int:
 
 def uid_of(pid: int) -> int | None:
     """The effective uid. Not the owner of /proc/PID, which is root for a process that may not be dumped."""
-    status = _read(pid, "status")
+    status = read(pid, "status")
     return None if status is None else parse_uid(status)
 
 
@@ -99,7 +99,7 @@ def parse_parent(status: bytes) -> int:
 
 def parent_of(pid: int) -> int | None:
     """The parent's pid; None when the process is gone."""
-    status = _read(pid, "status")
+    status = read(pid, "status")
     return None if status is None else parse_parent(status)
 
 
@@ -113,7 +113,7 @@ def parse_start_time(stat: bytes) -> int:
 
 def start_time(pid: int) -> int | None:
     """Ticks since boot at which the process started: with the pid, its identity."""
-    stat = _read(pid, "stat")
+    stat = read(pid, "stat")
     return None if stat is None else parse_start_time(stat)
 
 
@@ -127,7 +127,7 @@ def parse_resident_pages(statm: bytes) -> int:
 
 def resident_bytes(pid: int) -> int | None:
     """Resident size, as the kernel's choice of a victim sees it."""
-    statm = _read(pid, "statm")
+    statm = read(pid, "statm")
     return None if statm is None else parse_resident_pages(statm) * os.sysconf("SC_PAGESIZE")
 
 
@@ -142,18 +142,18 @@ def parse_file_limit(limits: bytes) -> int | None:
 
 def file_limit(pid: int) -> int | None:
     """The largest file that the process may write; None when nothing bounds it, or it is gone."""
-    limits = _read(pid, "limits")
+    limits = read(pid, "limits")
     return None if not limits else parse_file_limit(limits)
 
 
 def cgroups_of(pid: int) -> bytes | None:
     """The content of /proc/PID/cgroup."""
-    return _read(pid, "cgroup")
+    return read(pid, "cgroup")
 
 
 def oom_score_adj(pid: int) -> int | None:
     """The process's own share in the kernel's choice of a victim, -1000..1000."""
-    text = _read(pid, "oom_score_adj")
+    text = read(pid, "oom_score_adj")
     return None if text is None else int(text)
 
 
@@ -170,7 +170,8 @@ def set_oom_score_adj(pid: int, value: int) -> int | None:
     return value
 
 
-def _read(pid: int, name: str) -> bytes | None:
+def read(pid: int, name: str) -> bytes | None:
+    """The content of /proc/PID/*name*; None when the process is gone. Raises HostError when we may not."""
     try:
         return files.read(f"/proc/{pid}/{name}")
     except HostError as error:
