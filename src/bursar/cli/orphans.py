@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what was found, and 
 
 
 def orphans(pids: Pids = None, every: Every = False, reap: Reap = False, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Find processes that outlived their agent, or their agent host.
+    """Find processes that outlived their agent or its host.
 
     With memory, age, and why each counts as an orphan. Works without an officer; without root it sees your own processes only. Nothing is
     touched without --reap, and what cannot be attributed never is.
