@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from bursar.model.agents import Death, Spec
-from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent
+from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 
@@ -91,6 +91,12 @@ class Host(Protocol):
 
     def pids(self, cell: Cell) -> list[int]:
         """Every process in the cell and below."""
+
+    def survivors(self, cell: Cell) -> list[Survivor]:
+        """Who is left in the cell, up to 16, for one that was killed and does not empty. Reads nothing that could wait for them."""
+
+    def relieve(self, cell: Cell) -> int:
+        """Take the memory of every process in the cell that has its SIGKILL and is not gone; of how many. For worker threads."""
 
     def mark(self, agent_id: str, marks: dict[str, str]) -> None:
         """Set the xattrs user.bursar.*; an empty value removes one."""

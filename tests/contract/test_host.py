@@ -133,6 +133,21 @@ def test_a_kill_leaves_nobody_and_spares_the_neighbour(world, frozen):
     assert world.reading(B).pids == 2
 
 
+def test_who_is_left_in_a_cell_is_named_and_keeps_its_memory_while_it_is_not_dying(world):
+    """A program, a state; nobody in a cell that is gone."""
+    pid = world.agent("a", Demand(memory_bytes=16 * MIB))
+    world.bench.until(lambda: world.reading(A).memory_bytes > 15 * MIB, "it has its memory")
+    (survivor,) = world.host.survivors(A)
+    assert (survivor.pid, len(survivor.state), bool(survivor.program)) == (pid, 1, True)
+    assert world.host.relieve(A) == 0
+    assert world.reading(A).memory_bytes > 15 * MIB
+    world.host.kill(A)
+    world.until_told(Emptied, agent_id="a", part="")
+    assert world.host.survivors(A) == []
+    assert world.host.survivors(Cell("never")) == []
+    assert world.host.relieve(Cell("never")) == 0
+
+
 def test_a_squeezed_agent_dies_at_once(world):
     """Killing lifts what slows it down."""
     world.agent("a", Demand(cpu_millicores=2000, children=10), Limits(memory_bytes=64 * MIB, pids=32, cpu_millicores=10, cpu_idle=True))

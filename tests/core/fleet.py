@@ -13,7 +13,7 @@ from bursar.model import actions, events
 from bursar.model.actions import Action
 from bursar.model.agents import Death, Spec
 from bursar.model.events import Event, Peer
-from bursar.model.kernel import Capabilities, Limits, Reading
+from bursar.model.kernel import Capabilities, Limits, Reading, Survivor
 from bursar.model.policy import NodePolicy, Policy
 
 GIB = 2**30
@@ -46,6 +46,8 @@ class Fleet:
         self.late: list[Event] = []
         self.deaths: dict[tuple[str, str], Death] = {}
         """What is read of a cell when it is removed."""
+        self.immortal: dict[tuple[str, str], tuple[Survivor, ...]] = {}
+        """Who stays in a cell whatever it is told."""
         self.kills_nothing = False
         """The officer dies before its kill is done."""
         self.recovered = False
@@ -155,6 +157,10 @@ class Fleet:
                 return [events.Placed(action_id=number, agent_id=name, part=part, pid=action.pid, ticket=action.ticket)]
             case actions.Kill() if self.kills_nothing:
                 return []
+            case actions.Kill() if (name, part) in self.immortal:
+                return [events.Killed(action_id=number, agent_id=name, part=part, populated=True)]
+            case actions.Examine():
+                return [events.Examined(action_id=number, agent_id=name, part=part, survivors=self.immortal.get((name, part), ()))]
             case actions.Kill():
                 populated = any(pids for cell, pids in self.processes.items() if cell[0] == name and (not part or cell[1] == part))
                 return [events.Killed(action_id=number, agent_id=name, part=part, populated=populated), *(self.empty(name, part) if populated else [])]

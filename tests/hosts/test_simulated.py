@@ -145,3 +145,20 @@ def test_a_signal_ends_what_does_not_ignore_it(host):
     host.advance(0.1)
     assert stubborn in host.machine.ended
     assert not host.signal("a", 15)
+
+
+def test_a_process_that_the_kernel_holds_stays_until_it_is_let_go(host):
+    """Killed, it has no effect and cannot be removed; its memory can be taken; let go, it is gone."""
+    pid = agent(host, "a", Demand(memory_bytes=64 * MIB, is_held=True))
+    host.advance(0.1)
+    host.kill(A)
+    host.advance(5.0)
+    assert [(one.pid, one.state, one.waits_in) for one in host.survivors(A)] == [(pid, "D", "held")]
+    with pytest.raises(Busy, match="processes are left"):
+        host.remove(A)
+    assert host.relieve(A) == 1
+    assert host.usage("a") == 0
+    host.machine.let_go(pid)
+    host.advance(0.1)
+    assert host.survivors(A) == []
+    host.remove(A)

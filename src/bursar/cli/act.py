@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bursar.cli.question import Agent, Json, ask, on_one_line, print_json
+from bursar.cli.endings import say
+from bursar.cli.question import Agent, Answer, Json, ask, on_one_line, print_json
 from bursar.cli.words import amounts
-from bursar.errors import BadInput
+from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.model.resources import format_amounts
 from bursar.units import parse_seconds
+from bursar.wire.client import Message
 
 MOST_FREEZE_S = 5.0
 """A bounded freeze is for moments: what a person and a TCP peer forgive."""
@@ -73,12 +75,29 @@ def stop(
 ) -> None:
     """End an agent with notice: TERM, a grace period, KILL. Returns when nothing of it is left."""
     grace_s = parse_seconds(grace, "--grace") if grace else None
-    _print_end(ask("stop", timeout_s=END_S + (grace_s or 0.0), agent=agent, grace_s=grace_s), as_json)
+    _print_end(_end("stop", END_S + (grace_s or 0.0), agent, grace_s=grace_s), as_json)
 
 
 def kill(agent: Agent, as_json: Json = False) -> None:
     """End an agent at once, all of it. Returns when nothing of it is left."""
-    _print_end(ask("kill", timeout_s=END_S, agent=agent), as_json)
+    _print_end(_end("kill", END_S, agent), as_json)
+
+
+def _end(verb: str, timeout_s: float, agent: str, grace_s: float | None = None) -> Answer:
+    """The last word about the agent. What the officer says meanwhile goes to stderr; raises BursarError when that is why the last word does not come."""
+    warnings: list[str] = []
+
+    def warned(message: Message) -> None:
+        if message.get("event") == "warned":
+            warnings.append(str(message.get("sentence")))
+            say(warnings[-1])
+
+    try:
+        return ask(verb, timeout_s=timeout_s, on_event=warned, agent=agent, grace_s=grace_s)
+    except NoOfficer as problem:
+        if not warnings:
+            raise
+        raise BursarError(f"{verb}: {agent} is still there; the officer goes on, and `bursar wait {agent}` returns when it is gone") from problem
 
 
 def _print_end(answer: Mapping[str, Any], as_json: bool) -> None:

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from bursar.errors import BursarError, NoOfficer
-from bursar.wire.client import ANSWER_S, Connection
+from bursar.wire.client import ANSWER_S, Connection, Message
 from bursar.wire.places import inside_agent, socket_path
 from bursar.wire.summon import start_officer
 
@@ -25,12 +26,12 @@ class Answer(dict[str, Any]):
         raise BursarError(f"the officer's answer has no {field!r}; is it of another version? `bursar doctor` tells both")
 
 
-def ask(verb: str, timeout_s: float | None = None, *, revive: bool = True, **fields: object) -> Answer:
-    """The officer's answer to *verb*; fields that are None are left out. *revive*: as in `connect`. Raises what its error is, and NoOfficer."""
+def ask(verb: str, timeout_s: float | None = None, *, revive: bool = True, on_event: Callable[[Message], None] | None = None, **fields: object) -> Answer:
+    """The officer's answer to *verb*; fields that are None are left out. *revive*: as in `connect`; *on_event* gets what is said before. Raises its error, and NoOfficer."""
     connection = connect(ANSWER_S if timeout_s is None else timeout_s, revive=revive)
     try:
         given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        return Answer(connection.ask(verb, **given))
+        return Answer(connection.ask(verb, on_event=on_event, **given))
     finally:
         connection.close()
 

@@ -6,6 +6,7 @@ dies, not its agent.
 
 from collections.abc import Iterator
 
+from bursar.core import survivors
 from bursar.core.access import forbids, unknown
 from bursar.core.explain import call_sentence
 from bursar.core.life import tell
@@ -87,6 +88,7 @@ def call_seen(state: State, event: CallSeen, now_s: float) -> Iterator[Action]:
         agent.calls[event.call] = Call(number=event.call, limits=None, by_wrapper=True, populated=True)
     elif not event.present and known is not None and known.by_wrapper:
         del agent.calls[event.call]
+        survivors.gone(agent, f"call-{event.call}", now_s)
         if known.stopped is not None:
             yield LeaveWord(because=Because("the wrapper has said it"), agent_id=agent.id, part=f"call-{event.call}", sentence="")
 
@@ -115,6 +117,7 @@ def out_of_memory(state: State, event: OutOfMemory, now_s: float) -> Iterator[Ac
 def call_removed(state: State, agent: Agent, event: Removed, now_s: float) -> Iterator[Action]:
     """The call's cell is gone: its caller hears what the kernel did."""
     call = agent.calls.pop(int(event.part[5:]), None)
+    survivors.gone(agent, event.part, now_s)
     if call is None:
         return
     kills = max(call.kills, event.death.oom_kills)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bursar.core import survivors
 from bursar.core.access import knows, reach
 from bursar.core.closing import ended_line, finish, over, release, stop_now, stop_with_notice, withdraw
 from bursar.core.explain import describe
@@ -142,7 +143,7 @@ def killed(state: State, event: Killed, now_s: float) -> Iterator[Action]:
     if agent is None:
         return
     if event.populated:
-        state.set_timer(agent, "again", now_s + STATUS_S)
+        yield from survivors.resisted(state, agent, event.part, now_s)
     else:
         agent.pending.discard("kill")
         yield from emptied(state, Emptied(agent_id=agent.id, part=event.part), now_s)
@@ -155,6 +156,7 @@ def removed(state: State, event: Removed, now_s: float) -> Iterator[Action]:
         return
     agent.pending.discard("remove")
     agent.removed = True
+    survivors.gone(agent, "", now_s)
     in_calls = agent.call_kills + sum(call.kills for call in agent.calls.values())
     agent.kills = max(agent.kills, event.death.oom_kills - in_calls)
     agent.kill_peak_bytes = event.death.memory_peak_bytes if event.death.memory_peak_bytes is not None else agent.kill_peak_bytes

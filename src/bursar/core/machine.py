@@ -9,7 +9,7 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting
+from bursar.core import admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
@@ -69,6 +69,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Placed: starting.placed,
     events.Froze: restraining.froze,
     events.Killed: ending.killed,
+    events.Examined: survivors.examined,
     events.Removed: removed,
     events.Done: observing.done,
     events.Failed: starting.failed,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bursar.core import survivors
 from bursar.core.access import knows
 from bursar.core.closing import stop_now
 from bursar.core.enforce import scores_due_s
@@ -17,7 +18,7 @@ from bursar.units import format_bytes
 RETRY_S = 0.05
 """The kernel's "not now" is over after a grace period or two."""
 RETRY_AGAIN_S = 2.0
-"""What fails twice for the same reason is tried less often, and told once: each vain removal holds its lane for up to 2 s."""
+"""What fails twice for the same reason is tried less often, and told once: the first vain removal holds its lane for up to half a second."""
 
 
 def place_asked(state: State, event: PlaceAsked, now_s: float) -> Iterator[Action]:
@@ -221,7 +222,10 @@ def _remove_failed(state: State, agent: Agent, event: Failed, now_s: float) -> I
         agent.pending.discard("kill")
         agent.populated = True
     _try_again(state, agent, f"{event.part or 'its cell'} cannot be removed yet: {event.reason}", now_s)
-    yield from ()
+    if event.busy:
+        due_s = agent.due["again"]
+        yield from survivors.resisted(state, agent, event.part, now_s)
+        state.set_timer(agent, "again", due_s)
 
 
 def stayed(state: State, event: Stayed, now_s: float) -> Iterator[Action]:

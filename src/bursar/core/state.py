@@ -1,7 +1,7 @@
 """This is about what core knows: one `State`, mutable, owned by `machine`.
 
 Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
-calls → `calling`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
+calls → `calling`; survivors → `survivors`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
 what is seen in the kernel → outcomes in the chapter that wanted them.
 """
 
@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 from bursar.core.terms import Terms
 from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec, Squeeze
-from bursar.model.kernel import Capabilities, Limits, Reading
+from bursar.model.kernel import Capabilities, Limits, Reading, Survivor
 from bursar.model.policy import Policy
 from bursar.model.pressure import Level, Rung, Vitals
 
@@ -62,6 +62,17 @@ class Placing:
     part: str
     keeper: bool
     joins: bool = False
+
+
+@dataclass(slots=True)
+class Resistance:
+    """A cell that was killed and is not empty."""
+
+    since_s: float
+    """Its first SIGKILL."""
+    survivors: tuple[Survivor, ...] = ()
+    """As last seen; nobody before it has lasted."""
+    seen_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -117,6 +128,8 @@ class Agent:
     due: dict[str, float] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
     """Verbs under way in the kernel; each comes back as an outcome."""
+    resists: dict[str, Resistance] = field(default_factory=dict)
+    """By part: the agent's own cell ("") or a tool call's. Written by `core.survivors` alone."""
     story: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
 
     @property

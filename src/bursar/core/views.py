@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bursar.core import ledger, queue
+from bursar.core import ledger, queue, survivors
 from bursar.core.explain import promise, summary
 from bursar.core.pressure import holds
 from bursar.core.state import Agent, Ended, State
@@ -25,6 +25,7 @@ def status(state: State) -> dict[str, Any]:
         "queue": [{"agent": name, "because": str(queue.why_waiting(state, state.agents[name]))} for name in state.waiting[:10]],
         "queued": len(state.waiting),
         "pressure": {f"{place} {resource}": str(gauge.level) for (place, resource), gauge in state.pressure.gauges.items()},
+        "stuck": {agent.id: found for agent in state.agents.values() if (found := survivors.rows(agent))},
         "refused": state.refusals,
     }
 
@@ -85,10 +86,15 @@ def _row(state: State, agent: Agent) -> dict[str, Any]:
         "calls": len(agent.calls),
         "kills": agent.kills,
         "position": state.waiting.index(spec.agent_id) if waits and spec.agent_id in state.waiting else None,
-        "because": str(queue.why_waiting(state, agent)) if waits else agent.deferred,
+        "because": str(queue.why_waiting(state, agent)) if waits else agent.deferred or _stuck(agent),
         "since_s": agent.since_s,
         "command": spec.command,
     }
+
+
+def _stuck(agent: Agent) -> str | None:
+    """Why an agent that was to end is still there."""
+    return f"not gone after SIGKILL: {survivors.names(agent.resists[''].survivors)}" if survivors.is_stuck(agent) else None
 
 
 def _ended_row(ended: Ended) -> dict[str, Any]:
@@ -134,6 +140,7 @@ def inspect(state: State, agent_id: str) -> dict[str, Any] | None:
         "envelope": {"calls_at_once": agent.spec.calls_at_once, "call_memory_bytes": agent.spec.call_memory_bytes},
         "reading": None if reading is None else {name: getattr(reading, name) for name in reading.__struct_fields__},
         "tool_calls": calls,
+        "survivors": survivors.rows(agent),
         "lent": state.ledger.lent_limits.get(agent_id, {}),
     }
     return _row(state, agent) | more

@@ -90,6 +90,18 @@ class Kill(Effect, frozen=True, kw_only=True):
     part: str
 
 
+class Examine(Effect, frozen=True, kw_only=True):
+    """See who is left in a cell that was killed."""
+
+    part: str
+
+
+class Relieve(Effect, frozen=True, kw_only=True):
+    """Take the memory of whoever is left in a killed cell, before it is gone."""
+
+    part: str
+
+
 class Signal(Effect, frozen=True, kw_only=True):
     """A signal to the command's process: its notice before a kill."""
 

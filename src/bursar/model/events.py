@@ -7,7 +7,7 @@ the action they answer.
 import msgspec
 
 from bursar.model.agents import Death, Spec
-from bursar.model.kernel import Limits, Reading, SeenAgent
+from bursar.model.kernel import Limits, Reading, SeenAgent, Survivor
 from bursar.model.policy import Policy
 from bursar.model.pressure import Vitals
 
@@ -274,6 +274,13 @@ class Killed(Outcome, frozen=True, kw_only=True):
     part: str
     populated: bool
     """Whether any is left at once; then `Emptied` will tell of the last one's end."""
+
+
+class Examined(Outcome, frozen=True, kw_only=True):
+    """Who is left in a cell that was killed; nobody: it is about to be empty."""
+
+    part: str
+    survivors: tuple[Survivor, ...]
 
 
 class Removed(Outcome, frozen=True, kw_only=True):

@@ -97,6 +97,17 @@ class SeenAgent(msgspec.Struct, frozen=True, kw_only=True):
     """The command's process, if it lives and is a member: pid of the mark, checked by its start time."""
 
 
+class Survivor(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that is still there after its SIGKILL."""
+
+    pid: int
+    program: str
+    state: str
+    """Of the thread that holds it, one letter as in /proc/PID/stat: D waits for the kernel itself."""
+    waits_in: str | None
+    """The kernel function that it waits in; None where the kernel does not say."""
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """How one dimension of a lease is kept here and now."""
 

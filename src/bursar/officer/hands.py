@@ -121,6 +121,15 @@ class Hands:
         log.info("reclaimed agent=%s bytes=%s", action.agent_id, taken)
         return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="reclaim")
 
+    def relieve(self, action: actions.Relieve) -> None:
+        """Taking memory takes time, a tenth of a millisecond for each MiB."""
+        self._reclaimer.submit(partial(_tried, action, action.part, "relieve", partial(self._relieve, action)))
+
+    def _relieve(self, action: actions.Relieve) -> Event:
+        relieved = self._host.relieve(Cell(action.agent_id, action.part))
+        log.warning("stuck agent=%s part=%s reason=%s relieved=%d", action.agent_id, action.part, action.because.reading, relieved)
+        return events.Done(action_id=action.action_id, agent_id=action.agent_id, verb="relieve")
+
     def set_oom_scores(self, action: actions.SetOomScores) -> None:
         """One write per process of the agent."""
         self._slow.submit(partial(_tried, action, MAIN, "scores", partial(self._set_oom_scores, action)))
@@ -164,6 +173,15 @@ class Hands:
             return events.Killed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, populated=left is not None and left.populated)
 
         self._deliver([_tried(action, action.part, "kill", deed)])
+
+    def examine(self, action: actions.Examine) -> None:
+        """Reads what does not wait for the process itself."""
+
+        def deed() -> Event:
+            survivors = self._host.survivors(Cell(action.agent_id, action.part))
+            return events.Examined(action_id=action.action_id, agent_id=action.agent_id, part=action.part, survivors=tuple(survivors))
+
+        self._deliver([_tried(action, action.part, "examine", deed)])
 
     def signal(self, action: actions.Signal) -> None:
         """To the command's process, by its pidfd: never to a re-used pid."""

@@ -18,6 +18,8 @@ Performed = (
     | actions.Freeze
     | actions.Thaw
     | actions.Kill
+    | actions.Examine
+    | actions.Relieve
     | actions.Signal
     | actions.SetOomScores
     | actions.Remove
@@ -60,6 +62,10 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.thaw(action)
         case actions.Kill():
             hands.kill(action)
+        case actions.Examine():
+            hands.examine(action)
+        case actions.Relieve():
+            hands.relieve(action)
         case actions.Signal():
             hands.signal(action)
         case actions.SetOomScores():

@@ -1,7 +1,8 @@
 """What the standard streams of a process are connected to, and whether anybody is at the other end: by the kernel's word.
 
 A pipe is opened once more the way the process has it (no byte is read or written) and polled. Unix sockets, as Node gives
-to its children instead of pipes, are asked about all at once (sock_diag(7)).
+to its children instead of pipes, are asked about all at once (sock_diag(7)); where the kernel has no answer (unix_diag is a module that
+may be missing), one by one, by a copy of the descriptor: only for root, or where one may trace one's own processes.
 """
 
 import os
@@ -12,7 +13,7 @@ from contextlib import suppress
 from stat import S_ISCHR, S_ISFIFO, S_ISREG, S_ISSOCK
 
 from bursar.errors import HostError
-from bursar.hosts.linux import files
+from bursar.hosts.linux import files, kernel_calls, process
 from bursar.hosts.linux.read.procfiles import BY_FAMILY, parse_fd_mode, parse_unix_diag
 from bursar.model.processes import Stdio, Stream
 
@@ -46,10 +47,11 @@ def shut_sockets() -> dict[int, bool] | None:
 
 def stdio_of(pid: int, shut: dict[int, bool] | None) -> tuple[Stream, ...]:
     """stdin, stdout and stderr of the process; *shut* as from `shut_sockets`. A stream that we may not look at is unknown."""
-    return tuple(_stream(f"/proc/{pid}/fd/{number}", f"/proc/{pid}/fdinfo/{number}", shut) for number in range(3))
+    return tuple(_stream(pid, number, shut) for number in range(3))
 
 
-def _stream(path: str, info: str, shut: dict[int, bool] | None) -> Stream:
+def _stream(pid: int, number: int, shut: dict[int, bool] | None) -> Stream:
+    path = f"/proc/{pid}/fd/{number}"
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -57,9 +59,9 @@ def _stream(path: str, info: str, shut: dict[int, bool] | None) -> Stream:
     except OSError:
         return Stream(Stdio.UNKNOWN)
     if S_ISFIFO(found.st_mode):
-        return Stream(Stdio.PIPE, _is_dead_pipe(path, info))
+        return Stream(Stdio.PIPE, _is_dead_pipe(path, f"/proc/{pid}/fdinfo/{number}"))
     if S_ISSOCK(found.st_mode):
-        return Stream(Stdio.SOCKET, shut is not None and shut.get(found.st_ino, False))
+        return Stream(Stdio.SOCKET, _is_dead_socket(pid, number) if shut is None else shut.get(found.st_ino, False))
     if S_ISREG(found.st_mode):
         return Stream(Stdio.FILE)
     if S_ISCHR(found.st_mode):
@@ -79,10 +81,31 @@ def _is_dead_pipe(path: str, info: str) -> bool:
         if not os.readlink(path).startswith("pipe:"):
             return False  # a FIFO with a name: whoever comes later is no orphan's heir
         descriptor = os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        try:
-            poll = select.poll()
-            poll.register(descriptor, 0)  # hang-up and error come unasked
-            return any(what & (select.POLLHUP | select.POLLERR) for _, what in poll.poll(0))
-        finally:
-            os.close(descriptor)
+        return _is_hung_up(descriptor)
     return False
+
+
+def _is_dead_socket(pid: int, number: int) -> bool:
+    """Whether the other end of the socket is gone. What cannot be asked is not dead."""
+    try:
+        pidfd = process.open_pidfd(pid)
+    except HostError:
+        return False
+    if pidfd is None:
+        return False
+    try:
+        return _is_hung_up(kernel_calls.pidfd_getfd(pidfd, number))
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def _is_hung_up(descriptor: int) -> bool:
+    """Whether the kernel says so; the descriptor is closed."""
+    try:
+        poll = select.poll()
+        poll.register(descriptor, 0)  # hang-up and error come unasked
+        return any(what & (select.POLLHUP | select.POLLERR) for _, what in poll.poll(0))
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
 from bursar.model.agents import Death
-from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall
+from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 from bursar.seams import Notice
@@ -30,6 +30,8 @@ from bursar.seams import Notice
 _SWEEPS = 5
 _SWEEP_S = 0.4
 """A removal waits for its last processes at most five times so long; then it is Busy and tried again later."""
+_MOST_SURVIVORS = 16
+"""Of who does not die so many are named."""
 _LARGEST_OF = 128
 """With more processes than this the largest is unknown: looking at each costs 10 µs."""
 
@@ -69,6 +71,8 @@ class LinuxHost(ABC):
         self._kept = KeptFiles(self._tree.directory)
         self._node = NodeFiles(self._tree.directory(UNIFIED, CEILING), partial(self._kept_read, CEILING), usage=self.USAGE, cache=self.CACHE, hits=self.HITS)
         self._came_from: dict[str, str] = {}
+        self._left: dict[Cell, list[int]] = {}
+        """Who was left in a cell when it could not be removed: not waited for again."""
 
     # --- what differs between back ends
 
@@ -210,8 +214,12 @@ class LinuxHost(ABC):
         self._drop_cache(cell)
         for sweep in range(_SWEEPS + 1):
             if sweep:
-                self._sweep(cell)
+                known = self._left.get(cell)
+                self._left[cell] = left = self._sweep(cell, 0.0 if self.pids(cell) == known else _SWEEP_S)
+                if left and left == known:
+                    break  # who did not die in one sweep does not in five, nor the next time: the lane is others' too
             if self._tree.unmake(cell):
+                self._left.pop(cell, None)
                 self._forget(cell)
                 self._vanished(cell)
                 return death
@@ -279,6 +287,15 @@ class LinuxHost(ABC):
     def pids(self, cell: Cell) -> list[int]:
         """Every process in the cell and below, in any hierarchy."""
         return self._tree.processes(cell)
+
+    def survivors(self, cell: Cell) -> list[Survivor]:
+        """Who is left in the cell, and what each waits for in the kernel. Neither memory nor words of it are read: that could wait for it."""
+        found = (process.survivor(pid) for pid in self.pids(cell)[:_MOST_SURVIVORS] if pid != os.getpid())
+        return [survivor for survivor in found if survivor is not None]
+
+    def relieve(self, cell: Cell) -> int:
+        """Take the memory of every killed process in the cell; of how many the kernel did (Linux 5.15)."""
+        return sum(map(process.take_memory, self.pids(cell)))
 
     def mark(self, agent_id: str, marks: dict[str, str]) -> None:
         """Set the xattrs user.bursar.*; an empty value removes one. Nothing happens to an agent that is gone."""
@@ -476,9 +493,9 @@ class LinuxHost(ABC):
             self._watcher.forget(cell)
             self._kept.drop(cell)
 
-    def _sweep(self, cell: Cell) -> None:
-        """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there."""
-        deadline_s = monotonic() + _SWEEP_S
+    def _sweep(self, cell: Cell, wait_s: float) -> list[int]:
+        """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there. Who is left after *wait_s*."""
+        deadline_s = monotonic() + wait_s
         self.kill(cell)
         events = files.open_kept(f"{self._tree.directory(UNIFIED, cell)}/cgroup.events")
         if events is not None:
@@ -487,6 +504,7 @@ class LinuxHost(ABC):
         for pidfd in process.kill_each(pid for pid in self.pids(cell) if pid != os.getpid()):
             select.select([pidfd], [], [], max(0.0, deadline_s - monotonic()))
             os.close(pidfd)
+        return self.pids(cell)
 
 
 def _wait_until_empty(events: int, deadline_s: float) -> None:

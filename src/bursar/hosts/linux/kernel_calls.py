@@ -1,4 +1,4 @@
-"""System calls that Python's standard library lacks: inotify (inotify(7)), mlockall (mlock(2)) and, before 3.13, timerfd (timerfd_create(2))."""
+"""System calls that Python's standard library lacks: inotify(7), mlockall(2), process_mrelease(2), pidfd_getfd(2) and, before 3.13, timerfd_create(2)."""
 
 import ctypes
 import os
@@ -13,6 +13,8 @@ IN_IGNORED = 0x8000
 IN_ISDIR = 0x40000000
 _IN_ONLYDIR = 0x01000000
 _CLOCK_MONOTONIC = 1
+_PIDFD_GETFD, _PROCESS_MRELEASE = 438, 448
+"""The same numbers on every architecture."""
 _HEADER = struct.Struct("=iIII")
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
@@ -49,6 +51,16 @@ def parse_inotify(buffer: bytes) -> Iterator[InotifyEvent]:
             return
         yield InotifyEvent(watch, mask, os.fsdecode(buffer[at : at + length].rstrip(b"\0")))
         at += length
+
+
+def process_mrelease(pidfd: int) -> bool:
+    """Whether the kernel took the memory of the dying process behind *pidfd*; False for one that is not dying, or whose memory is locked, and before Linux 5.15."""
+    return bool(_libc.syscall(_PROCESS_MRELEASE, pidfd, 0) == 0)
+
+
+def pidfd_getfd(pidfd: int, descriptor: int) -> int:
+    """A descriptor of ours for what that process has under *descriptor* (pidfd_getfd(2), Linux 5.6). Raises OSError where we may not trace it."""
+    return _checked(_libc.syscall(_PIDFD_GETFD, pidfd, descriptor, 0))
 
 
 def timer_open() -> int:

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from errno import EACCES, EINVAL, ENOTTY, EPERM, ESRCH
 
 from bursar.errors import HostError
-from bursar.hosts.linux import files
+from bursar.hosts.linux import files, kernel_calls
+from bursar.hosts.linux.read.procfiles import parse_stat
+from bursar.model.kernel import Survivor
 
 _PIDFD_GET_INFO = 0xC040FF0B
 _INFO_WANTED = 0x0F
@@ -21,6 +23,7 @@ _STATUS_AT = 60
 """linux/pidfd.h, struct pidfd_info as of 6.15."""
 MOST_OOM_SCORE = 1000
 """proc(5), /proc/PID/oom_score_adj."""
+_MOST_THREADS = 64
 _START_TIME_FIELD = 22 - 3
 """proc(5), /proc/PID/stat: field 22; the fields are counted from behind the name, which is the second."""
 
@@ -71,6 +74,45 @@ def exit_status(pidfd: int) -> int | None:
         return None
     status: int = struct.unpack_from("=i", answer, _STATUS_AT)[0]
     return status
+
+
+def survivor(pid: int) -> Survivor | None:
+    """What holds a process that does not die: of its threads one in uninterruptible sleep, else the first that is not dead; None when it is gone."""
+    try:
+        threads = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return None
+    found: Survivor | None = None
+    for thread in threads[:_MOST_THREADS]:
+        text = read(pid, f"task/{thread}/stat")
+        stat = None if text is None else parse_stat(text)
+        if stat is None or stat.state in "ZX":
+            continue
+        if found is None or (stat.state == "D" and found.state != "D"):
+            found = Survivor(pid=pid, program=stat.program, state=stat.state, waits_in=_waits_in(pid, thread))
+    return found
+
+
+def _waits_in(pid: int, thread: int) -> str | None:
+    try:
+        where = (read(pid, f"task/{thread}/wchan") or b"0").decode("ascii", "replace").strip()
+    except HostError:  # only for who may trace it
+        return None
+    return None if where in ("", "0") else where
+
+
+def take_memory(pid: int) -> bool:
+    """Whether the kernel took the memory of a process that has its SIGKILL and cannot follow it (process_mrelease(2), Linux 5.15)."""
+    try:
+        pidfd = open_pidfd(pid)
+    except HostError:
+        return False
+    if pidfd is None:
+        return False
+    try:
+        return kernel_calls.process_mrelease(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def parse_uid(status: bytes) -> int:

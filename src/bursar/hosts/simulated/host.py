@@ -10,7 +10,7 @@ from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import CEILING, DIES_S, EXIT_BY_KILL, FREEZES_S, NOTHING, Machine, Process
 from bursar.model.agents import Death
 from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
-from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall
+from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 from bursar.seams import Notice
@@ -147,6 +147,8 @@ class SimulatedHost:
         if self.machine.members(cell):
             self.kill(cell)
             self.machine.advance(2 * DIES_S)
+        if held := self.pids(cell):
+            raise Busy(f"{cell.path}: processes are left: {held[:10]}")
         for name in cells:
             del self.machine.groups[name]
             self._watched.discard(name)
@@ -216,6 +218,20 @@ class SimulatedHost:
     def pids(self, cell: Cell) -> list[int]:
         """Every process in the cell and below."""
         return sorted(process.pid for process in self.machine.members(cell))
+
+    def survivors(self, cell: Cell) -> list[Survivor]:
+        """Who is left in the cell."""
+        return [
+            Survivor(pid=one.pid, program="simulated", state="D" if one.demand.is_held else "R", waits_in="held" if one.demand.is_held else None)
+            for one in self.machine.members(cell)
+        ]
+
+    def relieve(self, cell: Cell) -> int:
+        """Take the memory of who has its SIGKILL."""
+        dying = [one for one in self.machine.members(cell) if one.ends_s is not None]
+        for one in dying:
+            one.resident_bytes = one.cache_bytes = 0
+        return len(dying)
 
     def mark(self, agent_id: str, marks: dict[str, str]) -> None:
         """Set marks; an empty value removes one."""

@@ -5,7 +5,7 @@ not), shares the cpu by quota and weight, and is late where the kernel is late: 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bursar.model.kernel import Cell, Limits
 
@@ -34,6 +34,8 @@ class Demand:
     """Its wait status then."""
     ignores_signals: bool = False
     """Only SIGKILL ends it."""
+    is_held: bool = False
+    """The kernel holds it: a SIGKILL is noted and has no effect until `let_go`."""
     is_cache: bool = False
     """What it takes is file cache: dropped where a limit is hit, before anybody dies."""
 
@@ -131,7 +133,15 @@ class Machine:
         """Kill it, or let it leave: its memory is free a little later."""
         process = self.processes.get(pid)
         if process is not None and process.ends_s is None:
-            process.ends_s, process.status = self.now_s + DIES_S, status
+            process.status = status
+            process.ends_s = float("inf") if process.demand.is_held else self.now_s + DIES_S
+
+    def let_go(self, pid: int) -> None:
+        """The kernel holds it no longer: what it was told takes effect."""
+        process = self.processes[pid]
+        process.demand = replace(process.demand, is_held=False)
+        if process.ends_s is not None:
+            process.ends_s = self.now_s + DIES_S
 
     def signal(self, pid: int, number: int) -> bool:
         """What a signal that ends by default does; False when the process is gone. A frozen one takes only SIGKILL."""
