@@ -4,6 +4,7 @@ A cell is "NAME", "NAME/main", "NAME/call-3", or "" for the ceiling above all ag
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 UNIFIED = "unified"
@@ -136,8 +137,9 @@ class Kernel:
         """Every process in it and below, in any hierarchy."""
         found: set[int] = set()
         for folder in self._directories(cell):
-            for procs in sorted(folder.rglob("cgroup.procs")) if folder.is_dir() else ():
-                found.update(int(pid) for pid in _lines(procs))
+            with suppress(FileNotFoundError):  # it may go while we look
+                for procs in sorted(folder.rglob("cgroup.procs")):
+                    found.update(int(pid) for pid in _lines(procs))
         return sorted(found)
 
     def freeze_behind(self, cell: str, *, frozen: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.officer.world import BURSAR, MIB, SLOWNESS, World, lives, until
+from tests.officer.world import BURSAR, MIB, SLOWNESS, World, command_of, lives, until
 
 pytestmark = pytest.mark.kernel
 
@@ -147,7 +147,7 @@ def test_a_tool_call_that_does_not_die_is_told_and_its_agent_goes_on(world: Worl
 
     def hold() -> None:
         call = until(lambda: world.kernel.calls("host"), "the call's cell stands")[0]
-        pids.append(until(lambda: [pid for pid in world.kernel.pids(call) if command(pid) == "sleep"], "it sleeps")[0])
+        pids.append(until(lambda: [pid for pid in world.kernel.pids(call) if "1000" in command_of(pid).split() and "sh" not in command_of(pid).split()[0]], "it sleeps")[0])
         ice.hold(pids[0])
 
     holder = threading.Thread(target=hold)
@@ -160,11 +160,3 @@ def test_a_tool_call_that_does_not_die_is_told_and_its_agent_goes_on(world: Worl
     ice.let_go()
     until(lambda: not world.kernel.calls("host"), "the call is gone")
     assert json.loads(actor._stream.readline())["code"] == 0
-
-
-def command(pid: int) -> str:
-    """The name of a process; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""

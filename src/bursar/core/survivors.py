@@ -1,6 +1,6 @@
 """This is about survivors: processes that SIGKILL does not end, because the kernel holds them (a dead disk or file server, a freezer of somebody else's).
 
-    killed, and not empty → killed again each second → after STUCK_S looked at, told, their memory taken back → again, as long as it takes
+    killed, and not empty → killed again at once, then each second → after STUCK_S looked at, told, their memory taken back → again, as long as it takes
 
 Nobody waits for them but who asked for the end: the lease stays, the fleet goes on. Sole writer of `Agent.resists`.
 """
@@ -16,8 +16,8 @@ from bursar.model.kernel import Survivor
 
 STUCK_S = 2.0
 """Longer than any process takes that the kernel lets go; what gives back tens of GiB is told, and then goes."""
-AGAIN_S, PATIENT_S = 1.0, 2.0
-"""Until the next kill, before and after it was told."""
+SOON_S, AGAIN_S, PATIENT_S = 0.1, 1.0, 2.0
+"""Until the next kill: at first, before and after it was told."""
 NAMED = 3
 """So many are named in a sentence."""
 
@@ -25,7 +25,7 @@ NAMED = 3
 def resisted(state: State, agent: Agent, part: str, now_s: float) -> Iterator[Action]:
     """A cell was killed and is not empty: kill again soon, and see who it is when it has lasted."""
     resistance = agent.resists.setdefault(part, Resistance(since_s=now_s))
-    state.set_timer(agent, "again", now_s + (PATIENT_S if resistance.survivors else AGAIN_S))
+    state.set_timer(agent, "again", now_s + (PATIENT_S if resistance.survivors else AGAIN_S if now_s > resistance.since_s else SOON_S))
     if now_s - resistance.since_s >= STUCK_S and "examine" not in agent.pending:
         agent.pending.add("examine")
         yield Examine(because=Because("not gone after SIGKILL", f"{now_s - resistance.since_s:.1f} s", f"{STUCK_S:g} s"), action_id=state.action_id(), agent_id=agent.id, part=part)

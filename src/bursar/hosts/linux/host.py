@@ -8,6 +8,8 @@ import select
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
+from itertools import islice
+from signal import SIGKILL
 from time import monotonic
 from typing import ClassVar
 
@@ -30,6 +32,8 @@ from bursar.seams import Notice
 _SWEEPS = 5
 _SWEEP_S = 0.4
 """A removal waits for its last processes at most five times so long; then it is Busy and tried again later."""
+_MOST_LEADERLESS = 256
+"""Of a killed cell so many processes are looked at in one go, 10 µs each; others when it is killed again."""
 _MOST_SURVIVORS = 16
 """Of who does not die so many are named."""
 _LARGEST_OF = 128
@@ -243,6 +247,7 @@ class LinuxHost(ABC):
         if not files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.kill", "1"):
             for pidfd in process.kill_each(self.pids(cell)):  # before Linux 5.14
                 os.close(pidfd)
+        self._kill_leaderless(cell)
         self._watcher.look(cell)  # the kernel tells of an emptied cgroup at most each 10 ms
 
     def signal(self, agent_id: str, number: int) -> bool:
@@ -492,6 +497,17 @@ class LinuxHost(ABC):
         with self._watcher.lock:
             self._watcher.forget(cell)
             self._kept.drop(cell)
+
+    def _kill_leaderless(self, cell: Cell) -> None:
+        """SIGKILL to processes whose first thread has ended while others run: cgroup.kill signals that thread alone, and so has no effect on them (seen on 6.1 and 6.18)."""
+        for pid in islice(self._tree.v2_processes(cell), _MOST_LEADERLESS):
+            if process.is_leaderless(pid):
+                pidfd = process.open_pidfd(pid)
+                if pidfd is not None:
+                    with suppress(HostError):
+                        if self._tree.agent_of(pid) == cell.agent_id:  # asked once it is held: the number may have been used again
+                            process.signal(pidfd, SIGKILL)
+                    os.close(pidfd)
 
     def _sweep(self, cell: Cell, wait_s: float) -> list[int]:
         """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there. Who is left after *wait_s*."""

@@ -76,6 +76,12 @@ def exit_status(pidfd: int) -> int | None:
     return status
 
 
+def is_leaderless(pid: int) -> bool:
+    """Whether its first thread has ended; in a list of living processes that means that others of its threads run."""
+    stat = read(pid, "stat")
+    return stat is not None and parse_stat(stat).state == "Z"
+
+
 def survivor(pid: int) -> Survivor | None:
     """What holds a process that does not die: of its threads one in uninterruptible sleep, else the first that is not dead; None when it is gone."""
     try:
