@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bursar.app import gpus
+from bursar.app.reloading import Reloading
 from bursar.errors import BursarError, HostError
 from bursar.hosts.linux import files
 from bursar.hosts.linux.kernel_calls import lock_memory
@@ -55,9 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.state_dir:
         os.environ["BURSAR_STATE_DIR"] = options.state_dir
         os.environ.pop("BURSAR_SOCKET", None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload: a terminal that closes ends nobody
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(policy_in_force(configuration_file(options.config)), parent=options.ends_with)
+        return serve(policy_in_force(configuration_file(options.config)), parent=options.ends_with, config=options.config and os.path.abspath(options.config))
     except HostError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 1
@@ -70,8 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def serve(policy: Policy, parent: int | None = None) -> int:
-    """Hold the locks, open everything, run. With a *parent* nothing is left once its agents have ended. Raises BursarError."""
+def serve(policy: Policy, parent: int | None = None, config: str | None = None) -> int:
+    """Hold the locks, open everything, run. With a *parent* nothing is left once its agents have ended. *config*: the file that was named. Raises BursarError."""
     state_dir, runtime = Path(places.state_dir()), Path(places.runtime_dir())
     socket = Path(places.socket_path())
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +90,7 @@ def serve(policy: Policy, parent: int | None = None) -> int:
     officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime, gpus=found_gpus())
     spare_collector()
     officer.memory_locked = lock_memory()
-    code = asyncio.run(run(officer, socket, parent))
+    code = asyncio.run(run(officer, socket, parent, config))
     os.close(tree_lock)
     os.close(lock)
     if parent is not None and officer.left_nothing:
@@ -105,11 +107,12 @@ def found_gpus() -> tuple[int, ...]:
         return ()
 
 
-async def run(officer: Officer, socket: Path, parent: int | None) -> int:
-    """Run until a signal or `down`, or until nobody can find us any more; agents live on, unless our *parent* ended. The exit code."""
+async def run(officer: Officer, socket: Path, parent: int | None, config: str | None) -> int:
+    """Run until a signal or `down`, or until nobody can find us any more; agents live on, unless our *parent* ended. SIGHUP reloads. The exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, officer.leave)
+    loop.add_signal_handler(signal.SIGHUP, Reloading(config, officer.not_reloaded).ask)
     watching = asyncio.create_task(watch_socket(socket, officer.leave))
     following = asyncio.create_task(follow(parent, socket, officer.end_all)) if parent is not None else None
     await officer.run()

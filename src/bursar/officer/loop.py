@@ -130,8 +130,12 @@ class Officer:
     def _obey(self, policy: Policy) -> None:
         """A reloaded policy: its groups were found when it was checked."""
         socket_gid, self._office.admin_gid = group_ids(policy)
-        self._office.policy = policy
+        self._office.policy, self._office.configuration = policy, "ok"
         open_to(self._office.socket, socket_gid)
+
+    def not_reloaded(self, reason: str) -> None:
+        """A SIGHUP changed nothing: `status` says why until a reload does."""
+        self._office.configuration = reason
 
     def deliver(self, batch: list[Event]) -> None:
         """The one door: decide about *batch* and perform what follows. Called again from within, it queues."""

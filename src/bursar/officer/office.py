@@ -46,7 +46,8 @@ class Office:
     started_s: float = field(default_factory=time.monotonic)
     admin_gid: int | None = None
     """Members of this group act on everybody's agents."""
-
+    configuration: str = "ok"
+    """Why the last SIGHUP changed nothing, as long as that is so."""
     memory_locked: bool = False
     """Our memory stays in memory when the machine has none left."""
 
@@ -62,7 +63,8 @@ class Office:
         """How the officer itself is."""
         journal = self.recorder.failing or self.journal.lost or "ok"
         places = {"socket": str(self.socket), "runtime": str(self.runtime)}
-        return {"officer": {"pid": self.pid, "guards": self.guard.pids, "journal": journal, "ceiling": self.hands.ceiling, "memory_locked": self.memory_locked} | places}
+        own = {"pid": self.pid, "guards": self.guard.pids, "memory_locked": self.memory_locked}
+        return {"officer": own | {"journal": journal, "ceiling": self.hands.ceiling, "configuration": self.configuration} | places}
 
 
 def group_id(name: str, field: str) -> int | None:
@@ -76,5 +78,10 @@ def group_id(name: str, field: str) -> int | None:
 
 
 def group_ids(policy: Policy) -> tuple[int | None, int | None]:
-    """(who may use the socket, who may act on everybody's agents). Raises InvalidPolicy."""
-    return group_id(policy.officer.group, "officer.group"), group_id(policy.officer.admin_group, "officer.admin_group")
+    """(who may use the socket, who may act on everybody's agents). Raises InvalidPolicy, also for a group to which we may not give the socket."""
+    socket_gid = group_id(policy.officer.group, "officer.group")
+    if socket_gid is not None and os.geteuid() != 0 and socket_gid not in (os.getegid(), *os.getgroups()):
+        raise InvalidPolicy(
+            f"officer.group names the group {policy.officer.group!r}, of which uid {os.geteuid()} is no member; name one of its own groups, or start the officer as root"
+        )
+    return socket_gid, group_id(policy.officer.admin_group, "officer.admin_group")
