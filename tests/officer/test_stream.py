@@ -13,7 +13,7 @@ from bursar.model.actions import Topic
 from bursar.officer.stream import MOST_BEHIND_BYTES, MOST_OF_A_USER, Stream
 from bursar.officer.tickets import error_line
 from bursar.wire.client import Connection
-from bursar.wire.server import Connection as ServerConnection
+from bursar.wire.connection import Connection as ServerConnection
 from bursar.wire.server import LineServer
 from tests.officer.world import PATIENCE_S, World
 

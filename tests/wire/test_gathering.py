@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from bursar.wire.server import MOST_UNREAD_BYTES, Connection, LineServer
+from bursar.wire.connection import MOST_UNREAD_BYTES, Connection
+from bursar.wire.server import LineServer
 
 
 class Wire:
@@ -12,6 +13,7 @@ class Wire:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.is_cut = False
+        self.is_read = True
         self.unread = 0
 
     def write(self, data: bytes) -> None:
@@ -23,6 +25,12 @@ class Wire:
 
     def is_closing(self) -> bool:
         return self.is_cut
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def close(self) -> None:
         self.is_cut = True

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from bursar import descriptors
 from bursar.errors import HostError
 
 SCRIPT = Path(__file__).with_name("guard.py")
@@ -102,7 +103,8 @@ class _Post:
     def start(self) -> None:
         """A new process in the place of the old one, which did not run or listen."""
         self.close(is_needed=False)
-        self.process = subprocess.Popen([sys.executable, "-I", "-S", str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/")
+        with descriptors.reserve():  # for the pipes of a moment: a freeze must not fail for them
+            self.process = subprocess.Popen([sys.executable, "-I", "-S", str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/")
         assert self.process.stdin is not None
         os.set_blocking(self.process.stdin.fileno(), False)
 

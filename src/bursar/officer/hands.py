@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from bursar.errors import BursarError, Busy
+from bursar import descriptors
+from bursar.errors import BursarError, Busy, HostError
 from bursar.model import actions, events
 from bursar.model.actions import Effect
 from bursar.model.events import Event
@@ -70,6 +71,8 @@ class Hands:
 
     def _shape(self, action: actions.Shape) -> Event:
         cell = Cell(action.agent_id, action.part)
+        if action.fresh and not action.part and (short := descriptors.for_an_agent()):
+            raise HostError(short)
         kernel = self._host.shape(cell, action.limits)
         wanted = self._host.normalise(action.limits)
         if kernel != wanted:

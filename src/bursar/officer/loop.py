@@ -9,11 +9,11 @@ and journal by the same code as at the start.
 import asyncio
 import logging
 import os
-import resource
 import time
 from collections import deque
 from pathlib import Path
 
+from bursar import descriptors
 from bursar.core import machine
 from bursar.core.configuring import ceiling_of
 from bursar.core.state import State, next_due_s
@@ -54,6 +54,8 @@ class Officer:
         self._inbox: deque[Event] = deque()
         self._busy = False
         self._rebuilds = 0
+        self._unwatched: set[str] = set()
+        """Recovered agents of which the kernel does not tell us yet."""
         self._timer: asyncio.TimerHandle | None = None
         self.memory_locked = False
         """Whether our memory stays in memory when the machine has none left; set before `run`, for people to see."""
@@ -66,7 +68,7 @@ class Officer:
         self._office = office = self._open()
         self._keepers = Keepers(office.outputs, self.deliver)
         desk = Desk(office, self.deliver)
-        raise_descriptor_limit()
+        descriptors.keep_reserve()
         server = LineServer(office.socket, on_lines=desk.on_lines, on_closed=desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
         self._prepare(ceiling_of(office.state.ledger))
         self._host.shelter()
@@ -190,9 +192,20 @@ class Officer:
         """Whoever was found in the tree is watched again; what its keeper may have written is looked for."""
         self._office.outputs.sweep(set(self._office.state.agents))
         for agent in list(self._office.state.agents.values()):
-            self._host.watch(Cell(agent.id))
+            self._watch_again(agent.id)
             self._office.outputs.known(agent.spec)
             self._keepers.recovered(agent)
+
+    def _watch_again(self, agent_id: str) -> None:
+        """Where it cannot be watched (no descriptor is left, say) it is read all the same, and watched as soon as that is possible."""
+        try:
+            self._host.watch(Cell(agent_id))
+        except (BursarError, OSError) as problem:
+            if agent_id not in self._unwatched:
+                log.warning("not watched yet, only read agent=%s reason=%s", agent_id, problem)
+            self._unwatched.add(agent_id)
+        else:
+            self._unwatched.discard(agent_id)
 
     def _notices(self) -> None:
         noticed: list[Event] = self._host.notices()  # type: ignore[assignment]  # every notice is an event of the model
@@ -215,6 +228,11 @@ class Officer:
     def _each_round(self) -> None:
         self._office.hands.write_ceiling()
         self._look_after_guards()
+        for agent_id in tuple(self._unwatched):
+            if agent_id in self._office.state.agents:
+                self._watch_again(agent_id)
+            else:
+                self._unwatched.discard(agent_id)
         for agent_id in self._office.outputs.overgrown():
             try:
                 taken = self._office.outputs.trim(agent_id)
@@ -256,10 +274,3 @@ class Officer:
                 log.warning("the tree stays: %s", problem)
         self._host.close()
         await server.hang_up()  # last: to `down` it means that another officer may come
-
-
-def raise_descriptor_limit() -> None:
-    """As many descriptors as the kernel lets us have; each agent holds about 8."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

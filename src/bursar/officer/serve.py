@@ -26,7 +26,7 @@ from bursar.model.resources import FILE_SIZE, parse_amounts
 from bursar.officer.office import Office, group_ids
 from bursar.officer.tickets import error_line
 from bursar.wire import verbs
-from bursar.wire.server import Connection
+from bursar.wire.connection import Connection
 
 MOST_COMMAND = 200
 """Characters of a command that are kept, for people."""

@@ -13,7 +13,7 @@ import msgspec
 
 from bursar.errors import Refused
 from bursar.model.actions import Topic
-from bursar.wire.server import Connection
+from bursar.wire.connection import Connection
 
 MOST_BEHIND_BYTES = 256 << 10
 """Of events that a subscriber has not read; about a thousand. Beyond it they are counted, not kept."""

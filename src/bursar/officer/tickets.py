@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bursar.model.actions import Refuse
-from bursar.wire.server import Connection
+from bursar.wire.connection import Connection
 
 _encode = msgspec.json.Encoder().encode
 

@@ -1,141 +1,35 @@
-"""This is about the server's side of the socket: connections, bounded lines, who the peer is. It decides nothing.
+"""This is about the server's side of the socket: who is let in, whose turn it is, and that all clients together stay bounded.
 
-A rude client costs only itself: a line over the bound, half a line and silence, or an answer that it never reads ends its
-connection with one line that says why.
+However many come, and whatever they do: each is served in its turn, between two turns the officer's own work is done, and
+nobody can take every connection.
 """
 
 import asyncio
 import os
-import resource
 import socket
-import struct
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
-MOST_LINE_BYTES = 1 << 20
-MOST_UNREAD_BYTES = 4 << 20
-"""Answers that a client has not read; beyond it is cut off."""
-MOST_UNSENT_BYTES = 64 << 10
-"""Answers are gathered up to here before they are written."""
-HALF_LINE_S = 10.0
-"""How long half a line may lie before the connection is closed."""
+from bursar import descriptors
+from bursar.wire.connection import Connection
+
 BACKLOG = 1024
 CLIENTS_SHARE = 0.5
-"""Of our descriptors, for connections; the others are for agents."""
-SO_PEERGROUPS = 59
-
-
-class Connection(asyncio.Protocol):
-    """One client. `uid` and `pid` are the kernel's word at connect time."""
-
-    def __init__(self, server: "LineServer") -> None:
-        self._server = server
-        self._rest = b""
-        self._half_line: asyncio.TimerHandle | None = None
-        self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
-        self._in_batch = False
-        self.uid = -1
-        self.pid = 0
-        self.agent_id: str | None = None
-        self.agent_known = False
-        """agent_id was looked up."""
-        self.tickets: dict[int, int] = {}
-        """ticket → the client's own number for the request."""
-        self.when_read: Callable[[], None] | None = None
-        """Called when a client that was behind has read what it was sent; whoever sets it waits for something, as a ticket does."""
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask the kernel who it is."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        sock: socket.socket = transport.get_extra_info("socket")
-        self.pid, self.uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if self._server.makes_room():
-            self._server.connections[self] = None
-        else:
-            self.reject(f"{self._server.most} connections are open and each waits for something; come back later")
-
-    def groups(self) -> list[int]:
-        """Supplementary groups of the peer when it connected."""
-        assert self.transport is not None
-        sock: socket.socket = self.transport.get_extra_info("socket")
-        try:
-            raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 65536)
-        except OSError:
-            return []
-        return list(struct.unpack(f"{len(raw) // 4}I", raw))
-
-    def data_received(self, data: bytes) -> None:
-        """Whole lines go to the server at once, as one batch."""
-        if self._rest:
-            data = self._rest + data
-        *lines, self._rest = data.split(b"\n")
-        if len(self._rest) > MOST_LINE_BYTES or any(len(line) > MOST_LINE_BYTES for line in lines):
-            self.reject(f"a line is longer than {MOST_LINE_BYTES} bytes; send less")
-            return
-        self._watch_half_line()
-        if lines:
-            self._in_batch = True
-            self._server.on_lines(self, lines)
-            self._in_batch = False
-            self._flush()
-
-    def _watch_half_line(self) -> None:
-        if self._half_line is not None:
-            self._half_line.cancel()
-            self._half_line = None
-        if self._rest:
-            self._half_line = asyncio.get_running_loop().call_later(HALF_LINE_S, self.reject, f"half a line and then {HALF_LINE_S:g} s of silence; end each request with a newline")
-
-    def reject(self, message: str) -> None:
-        """Say why, and hang up."""
-        self._rest = b""
-        self.send(self._server.rejection(message))
-        self.close()
-
-    def send(self, line: bytes) -> None:
-        """Queue one line. The answers to one batch of lines, or of one turn of the loop, leave in one write."""
-        if not self._unsent and not self._in_batch:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(line)
-        self._unsent_bytes += len(line)
-        if self._unsent_bytes > MOST_UNSENT_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write what was queued; a client that does not read is cut off."""
-        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
-        transport = self.transport
-        if not unsent or transport is None or transport.is_closing():
-            return
-        transport.write(b"".join(unsent))
-        if transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
-            transport.abort()
-
-    def unread_bytes(self) -> int:
-        """What was sent and is not read yet."""
-        return self._unsent_bytes + (self.transport.get_write_buffer_size() if self.transport is not None else 0)
-
-    def resume_writing(self) -> None:
-        """asyncio's word that the client reads again."""
-        if self.when_read is not None:
-            self.when_read()
-
-    def close(self) -> None:
-        """Hang up once everything that was sent has left."""
-        self._flush()
-        if self.transport is not None:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The server learns which tickets are closed with it."""
-        if self._half_line is not None:
-            self._half_line.cancel()
-        self._server.connections.pop(self, None)
-        self._server.on_closed(self)
-        self.transport = None
+"""Of the descriptors that are free at the start, for connections; the others are for agents."""
+USER_SHARE = 0.5
+"""Of the connections, for one user that is neither root nor the officer's own …"""
+STRANGERS_SHARE = 0.875
+"""… and for all such users together: who rules the machine always gets through."""
+MOST_HELD_BYTES = 32 << 20
+"""Half lines and unread answers of all clients together; beyond it the one that holds most is cut off."""
+TURN_S = 0.004
+"""Clients are served this long before everything else in the loop is looked at again …"""
+PAUSE_S = 0.0002
+"""… which it was when so much time has passed since."""
+ACCEPTED_AT_ONCE = 64
+AGAIN_S = 0.5
+"""Until somebody is let in again after no descriptor was left."""
 
 
 class LineServer:
@@ -146,8 +40,18 @@ class LineServer:
         self.on_lines, self.on_closed, self.rejection = on_lines, on_closed, rejection
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
-        self.most = int(CLIENTS_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        self._server: asyncio.Server | None = None
+        self.most = max(int(CLIENTS_SHARE * (descriptors.most() - descriptors.in_use())), 4)
+        self._users: Counter[int] = Counter()
+        self._waiting: deque[Connection] = deque()
+        """Those with lines, in turn."""
+        self._served_s = self._spent_s = 0.0
+        """When somebody was served last, and how long this turn has taken by then."""
+        self._is_deferred = False
+        """The next turn is on its way."""
+        self._held_bytes = self._grown_bytes = 0
+        """By all together when it was last added up, and since."""
+        self._socket: socket.socket | None = None
+        self._coming: set[asyncio.Task[object]] = set()
 
     async def open(self, group: int | None) -> None:
         """Bind with the right mode from the first moment: 0600, or 0660 for *group*. A stale socket is replaced."""
@@ -162,28 +66,180 @@ class LineServer:
         sock.listen(BACKLOG)
         open_to(temporary, group)
         temporary.rename(self.path)
-        self._server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept)
 
-    def makes_room(self) -> bool:
-        """Whether one connection more may stay, if need be instead of the oldest that waits for nothing: who opens thousands locks nobody out."""
-        if len(self.connections) < self.most:
-            return True
-        idle = next((one for one in self.connections if not one.tickets and one.when_read is None), None)
+    # --- who is let in
+
+    def _accept(self) -> None:
+        """Some of those who knock; the others in the next turn of the loop."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                client = self._accepted()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # not even one of the last few, or no memory: they are let in later, and we do not spin meanwhile
+                self._pause()
+                return
+            if client is None:
+                continue
+            client.setblocking(False)
+            task = asyncio.get_running_loop().create_task(asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self), client))
+            self._coming.add(task)
+            task.add_done_callback(self._came)
+
+    def _came(self, task: "asyncio.Task[object]") -> None:
+        self._coming.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever left at once is no error
+
+    def _accepted(self) -> socket.socket | None:
+        """The next who knocks; None for one who was told that no descriptor is left. Raises OSError."""
+        assert self._socket is not None
+        try:
+            return self._socket.accept()[0]
+        except OSError as problem:
+            if not descriptors.ran_out(problem):
+                raise
+        idle = self._idle(lambda one: True)
+        with descriptors.reserve():
+            client = self._socket.accept()[0]
+        if idle is not None:
+            self._dismiss(idle, "the officer has no descriptor left and this connection waits for nothing; connect again when there is something to ask")
+            return client
+        with client:
+            client.setblocking(False)
+            client.send(self.rejection("the officer has no descriptor left, and everybody who is connected waits for something; come back later"))
+        return None
+
+    def _pause(self) -> None:
+        loop, sock = asyncio.get_running_loop(), self._socket
+        if sock is not None:
+            loop.remove_reader(sock.fileno())
+            loop.call_later(AGAIN_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    def admit(self, connection: Connection) -> str | None:
+        """Why there is no room for it, not even in place of one that waits for nothing; None when it may stay."""
+        uid = connection.uid
+        reason = self._reason_against(uid)
+        if reason is not None:
+            return reason
+        self.connections[connection] = None
+        self._users[uid] += 1
+        return None
+
+    def _reason_against(self, uid: int) -> str | None:
+        """Makes room where it can: who opens thousands locks nobody out."""
+        if uid not in (0, os.geteuid()):
+            most_of_user, most_of_strangers = max(int(USER_SHARE * self.most), 1), max(int(STRANGERS_SHARE * self.most), 1)
+            if self._users[uid] >= most_of_user and not self._replaces(lambda one: one.uid == uid):
+                return f"uid {uid} has {self._users[uid]} connections open, as many as one user may, and each waits for something; end some, or come back later"
+            strangers = len(self.connections) - self._users[0] - (self._users[os.geteuid()] if os.geteuid() else 0)
+            if strangers >= most_of_strangers and not self._replaces(lambda one: one.uid not in (0, os.geteuid())):
+                return f"{strangers} connections of users are open and each waits for something; come back later"
+        if len(self.connections) >= self.most and not self._replaces(lambda one: True):
+            return f"{self.most} connections are open and each waits for something; come back later"
+        return None
+
+    def _replaces(self, whom: Callable[[Connection], bool]) -> bool:
+        """Whether the oldest idle one of those had to make room."""
+        idle = self._idle(whom)
         if idle is None:
             return False
-        del self.connections[idle]
-        idle.reject(f"{self.most} connections are open and this one waits for nothing; connect again when there is something to ask")
+        self._dismiss(idle, f"{len(self.connections)} connections are open and this one waits for nothing; connect again when there is something to ask")
         return True
+
+    def _idle(self, whom: Callable[[Connection], bool]) -> Connection | None:
+        return next((one for one in self.connections if not one.waits and whom(one)), None)
+
+    def _dismiss(self, connection: Connection, message: str) -> None:
+        self._drop(connection)
+        connection.reject(message)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection in self.connections:
+            del self.connections[connection]
+            self._users[connection.uid] -= 1
+            if not self._users[connection.uid]:
+                del self._users[connection.uid]
+
+    def forget(self, connection: Connection) -> None:
+        """It is gone."""
+        self._drop(connection)
+
+    # --- whose turn it is
+
+    def serve(self, connection: Connection) -> None:
+        """At once, as long as this turn of the loop has time for clients; else with those who wait, in turn."""
+        clock = asyncio.get_running_loop().time
+        now_s = clock()
+        if now_s - self._served_s > PAUSE_S:
+            self._spent_s = 0.0
+        if not self._waiting and self._spent_s < TURN_S:
+            self._served_s = connection.serve_some(now_s, clock, TURN_S / 2)
+            self._spent_s += self._served_s - now_s
+        if connection.lines:
+            self._wait(connection)
+
+    def _wait(self, connection: Connection) -> None:
+        connection.hold()
+        if not connection.in_turn:
+            connection.in_turn = True
+            self._waiting.append(connection)
+        if not self._is_deferred:
+            self._is_deferred = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Some lines of each who waits, until the turn is over."""
+        loop = asyncio.get_running_loop()
+        began_s = now_s = loop.time()
+        self._is_deferred = False
+        while self._waiting and now_s - began_s < TURN_S:
+            connection = self._waiting.popleft()
+            connection.in_turn = False
+            if connection.lines:
+                now_s = connection.serve_some(now_s, loop.time, TURN_S / 2)
+            if connection.lines:
+                connection.in_turn = True
+                self._waiting.append(connection)
+        self._served_s, self._spent_s = now_s, now_s - began_s
+        if self._waiting:
+            self._is_deferred = True
+            loop.call_soon(self._next_turn)
+
+    # --- all together
+
+    def bound(self, more_bytes: int) -> None:
+        """Somebody holds so much more than before: if all together hold too much, the one that holds most is cut off."""
+        self._grown_bytes += more_bytes
+        if self._held_bytes + self._grown_bytes <= MOST_HELD_BYTES:
+            return
+        held = {one: one.held_bytes() for one in self.connections}
+        self._held_bytes, self._grown_bytes = sum(held.values()), 0
+        if self._held_bytes > MOST_HELD_BYTES:
+            most = max(held, key=held.__getitem__)
+            self._held_bytes -= held[most]
+            most.cut()
+
+    # --- the end
 
     def stop_listening(self) -> None:
         """Nobody can connect any more, and nobody finds a socket that answers nothing."""
-        if self._server is not None:
-            self._server.close()
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+            sock.close()
         self.path.unlink(missing_ok=True)
 
     async def hang_up(self) -> None:
-        """Let written answers leave, then close every connection."""
+        """Let written answers leave, then close every connection; what they still ask is not heard."""
         for connection in tuple(self.connections):
+            connection.lines.clear()
             connection.close()
         await asyncio.sleep(0)
 

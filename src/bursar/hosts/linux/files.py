@@ -1,8 +1,14 @@
-"""Kernel files: read, written and removed, with "gone" as a value."""
+"""Kernel files: read, written and removed, with "gone" as a value.
+
+What is opened for a moment may be one of the last descriptors; what is kept may not (`bursar.descriptors`).
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from errno import EBUSY, ENODEV, ENOENT, EOPNOTSUPP
 
+from bursar import descriptors
 from bursar.errors import Busy, HostError
 
 _GONE = (ENOENT, ENODEV)
@@ -17,13 +23,24 @@ def refusal(error: OSError, doing: str) -> HostError:
     return kind(f"{doing}: {error.strerror}")
 
 
+def open_briefly(path: str, flags: int) -> int:
+    """A descriptor that is closed again at once. Raises OSError as it comes."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        if not descriptors.ran_out(error):
+            raise
+    with descriptors.reserve():
+        return os.open(path, flags | os.O_CLOEXEC)
+
+
 def read(path: str) -> bytes | None:
     """The content of the file; None when it is gone (or not in this kernel). Raises HostError when reading is refused."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        fd = open_briefly(path, os.O_RDONLY)
     except OSError as error:
+        if error.errno in _GONE:  # ENODEV: its cgroup is being removed at this moment
+            return None
         raise refusal(error, f"reading {path}") from error
     try:
         content = os.read(fd, _ROOM)
@@ -49,19 +66,33 @@ def pread(fd: int) -> bytes | None:
         raise refusal(error, f"reading {fd}") from error
 
 
-def open_kept(path: str) -> int | None:
-    """A descriptor to read the file again and again; None when it is gone."""
+def open_kept(path: str, *, briefly: bool = False) -> int | None:
+    """A descriptor to read the file again and again; None when it is gone. *briefly*: it is closed again soon. Raises HostError."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        return open_briefly(path, os.O_RDONLY) if briefly else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in _GONE:
+            return None
         raise refusal(error, f"opening {path}") from error
+
+
+def open_if_room(path: str) -> int | None:
+    """As `open_kept`; None also where descriptors are short: then read it anew each time."""
+    try:
+        fd = open_kept(path)
+    except HostError as error:
+        if isinstance(error.__cause__, OSError) and descriptors.ran_out(error.__cause__):
+            return None
+        raise
+    if fd is not None and descriptors.are_short(fd, 1 + descriptors.OF_AN_AGENT):
+        os.close(fd)
+        return None
+    return fd
 
 
 def write(path: str, text: str) -> None:
     """One write of *text*: a kernel file takes its value in one piece. Raises OSError as it comes."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = open_briefly(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
     finally:
@@ -82,7 +113,7 @@ def put(path: str, text: str) -> bool:
 def put_and_read(path: str, text: str) -> bytes | None:
     """Write *text*; what the file says then, None when it is gone. Raises Busy or HostError when the kernel refuses."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_briefly(path, os.O_RDWR)
         try:
             os.write(fd, text.encode())
             return os.pread(fd, _ROOM, 0)
@@ -117,9 +148,9 @@ def unmake(path: str) -> bool:
     """Remove the directory; False when the kernel says that it is in use. Gone already is fine. Raises HostError."""
     try:
         os.rmdir(path)
-    except FileNotFoundError:
-        return True
     except OSError as error:
+        if error.errno in _GONE:
+            return True
         if error.errno == EBUSY:
             return False
         raise refusal(error, f"removing {path}") from error
@@ -131,12 +162,22 @@ def folders(path: str) -> list[str]:
     try:
         if os.stat(path).st_nlink == 2:  # cgroup directories count their children there: saves listing some forty files
             return []
-        with os.scandir(path) as entries:
+        with _scan(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError as error:
         if error.errno in _GONE:
             return []
         raise refusal(error, f"listing {path}") from error
+
+
+def _scan(path: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    try:
+        return os.scandir(path)
+    except OSError as error:
+        if not descriptors.ran_out(error):
+            raise
+    with descriptors.reserve():
+        return os.scandir(path)
 
 
 def unmake_tree(path: str) -> bool:

@@ -335,7 +335,11 @@ class LinuxHost(ABC):
         """
         if not self._watcher.watch_occupied(cell, self._tree.directory(UNIFIED, cell)):
             return
-        self._watch_memory(cell)
+        try:
+            self._watch_memory(cell)
+        except (HostError, OSError):  # watched whole or not at all: so it can be tried again
+            self._watcher.forget(cell)
+            raise
         if cell.part:
             return
         self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
@@ -513,7 +517,7 @@ class LinuxHost(ABC):
         """Kill what is in v2 as a group; then, one by one, whoever is left in any hierarchy without being there. Who is left after *wait_s*."""
         deadline_s = monotonic() + wait_s
         self.kill(cell)
-        events = files.open_kept(f"{self._tree.directory(UNIFIED, cell)}/cgroup.events")
+        events = files.open_kept(f"{self._tree.directory(UNIFIED, cell)}/cgroup.events", briefly=True)
         if events is not None:
             _wait_until_empty(events, deadline_s)
             os.close(events)

@@ -101,7 +101,7 @@ class HybridHost(LinuxHost):
     def _watch_memory(self, cell: Cell) -> None:
         """By an eventfd of its own: a parent is not told when the limit of its child is hit."""
         directory = self._tree.directory("memory", cell)
-        control = files.open_kept(f"{directory}/memory.oom_control")
+        control = files.open_kept(f"{directory}/memory.oom_control", briefly=True)
         if control is None:
             return
         event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -120,7 +120,7 @@ class HybridHost(LinuxHost):
     def warn_at(self, used_bytes: int) -> bool:
         """By a threshold on the usage of all agents together: it wakes within 0.3 ms of the crossing. File cache counts too: it means "look"."""
         directory = self._tree.directory("memory", CEILING)
-        usage = files.open_kept(f"{directory}/memory.usage_in_bytes")
+        usage = files.open_kept(f"{directory}/memory.usage_in_bytes", briefly=True)
         if usage is None:
             return False
         event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -23,9 +23,10 @@ class KeptFiles:
         fds = self._fds.setdefault(agent_id, {})
         fd = fds.get((part, hierarchy, name))
         if fd is None:
-            fd = files.open_kept(f"{self._directory(hierarchy, cell)}/{name}")
+            path = f"{self._directory(hierarchy, cell)}/{name}"
+            fd = files.open_if_room(path)
             if fd is None:
-                return None
+                return files.read(path)
             fds[part, hierarchy, name] = fd
         return files.pread(fd)
 

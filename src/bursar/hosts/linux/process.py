@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable
 from errno import EACCES, EINVAL, ENOTTY, EPERM, ESRCH
 
+from bursar import descriptors
 from bursar.errors import HostError
 from bursar.hosts.linux import files, kernel_calls
 from bursar.hosts.linux.read.procfiles import parse_stat
@@ -50,14 +51,27 @@ def signal(pidfd: int, number: int) -> bool:
 
 
 def kill_each(pids: Iterable[int]) -> list[int]:
-    """SIGKILL to each by pidfd; the pidfds, to be waited on and closed by the caller."""
-    pidfds = []
+    """SIGKILL to each by pidfd; the pidfds, to be waited on and closed by the caller: of the last ones only, where descriptors are short."""
+    pidfds: list[int] = []
     for pid in pids:
-        pidfd = open_pidfd(pid)
+        pidfd = _open_briefly(pid, pidfds)
         if pidfd is not None:
             pidfds.append(pidfd)
             signal(pidfd, signals.SIGKILL)
     return pidfds
+
+
+def _open_briefly(pid: int, held: list[int]) -> int | None:
+    """As `open_pidfd`; where no descriptor is left those that are *held* make room: they were signalled."""
+    try:
+        return open_pidfd(pid)
+    except HostError as error:
+        if not (isinstance(error.__cause__, OSError) and descriptors.ran_out(error.__cause__)):
+            raise
+    while held:
+        os.close(held.pop())
+    with descriptors.reserve():
+        return open_pidfd(pid)
 
 
 def exit_status(pidfd: int) -> int | None:
