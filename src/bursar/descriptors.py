@@ -13,8 +13,8 @@ from errno import EMFILE, ENFILE
 
 RESERVED = 8
 """Each of our few threads has at most two open at the same time."""
-OF_AN_AGENT = 3
-"""Kept as long as it lives: its cgroup.events, its pidfd, and an eventfd or its memory.events."""
+OF_AN_AGENT = 4
+"""Kept as long as it lives: its cgroup.events, its pidfd, and an eventfd or its memory.events; one more while it is placed."""
 FOR_CLIENTS = 6
 """As long as agents leave so many, somebody can ask for an end."""
 _lock = threading.Lock()
@@ -40,6 +40,17 @@ def reserve() -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def open_briefly(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+    """As os.open, for what is closed again at once. Raises OSError as it comes."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if not ran_out(error):
+            raise
+    with reserve():
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+
+
 def ran_out(error: OSError) -> bool:
     """Whether it says that no descriptor is left, to us or to the machine."""
     return error.errno in (EMFILE, ENFILE)
@@ -55,25 +66,26 @@ def in_use() -> int:
     return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))  # the size is their number since Linux 6.2
 
 
-def are_short(lowest_free: int, needed: int = 0) -> bool:
-    """Whether whoever took *needed* more would leave none for clients. *lowest_free*: the number that was given last; all below it are in use."""
-    return lowest_free + needed > most() - FOR_CLIENTS
+def are_short(needed: int = 0, number: int | None = None) -> bool:
+    """Whether whoever took *needed* more would leave too few for clients.
+
+    *number*: the one given last; before Linux 6.2 it stands for how many are in use, as counting is slow there.
+    """
+    return (os.stat("/proc/self/fd").st_size or number or in_use()) + needed > most() - FOR_CLIENTS
 
 
 def for_an_agent() -> str | None:
     """Why there is no room for one agent more; None when there is."""
-    try:
-        descriptor = os.dup(0)
-    except OSError as error:
-        if not ran_out(error):
-            raise
-        return _sentence()
-    os.close(descriptor)
-    return _sentence() if are_short(descriptor, OF_AN_AGENT) else None
+    return _sentence() if are_short(OF_AN_AGENT) else None
+
+
+def condition() -> str:
+    """How many are open of how many, and what that means; for people."""
+    return for_an_agent() or f"{in_use()} of {most()} in use"
 
 
 def _sentence() -> str:
     return (
-        f"the officer may have {most()} files open and {in_use()} are: no room for another agent; "
+        f"{in_use()} of the {most()} files that the officer may have open are open: no room for another agent; "
         f"end agents or clients, or start the officer where `ulimit -Hn` says more than {most() + RESERVED}"
     )

@@ -92,8 +92,9 @@ def await_placed(connection: Connection, keeper: int, log: str) -> None:
         for message in connection.received():
             if message.get("event") == "placed":
                 return
-            if body_of(message, 1) is not None:  # it ended, and never stood there
-                raise BursarError(f"the command was not started; the end of {log} may say why")
+            ended = body_of(message, 1)
+            if ended is not None:  # and never stood there
+                raise BursarError(str(ended.get("sentence") or f"the command was not started; the end of {log} may say why"))
         if ready and connection.fileno() not in ready:
             deadline_s = min(deadline_s, time.monotonic() + LAST_WORDS_S)
             poll = select.poll()

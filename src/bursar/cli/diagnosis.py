@@ -46,6 +46,8 @@ def print_diagnosis(found: Mapping[str, Any]) -> None:
     elif "pid" in officer:
         differs = "" if officer["version"] == __version__ else f"; this command is version {__version__}"
         print(f"officer    version {on_one_line(officer['version'])}, pid {officer['pid']}{differs}")
+        for trouble in officer.get("troubles") or ():
+            print(f"           {on_one_line(trouble)}")
     else:
         print(f"officer    answers, but: {on_one_line(officer['because'])}")
     print(f"host       {found['host'] or 'none that can hold agents'}")

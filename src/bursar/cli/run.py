@@ -144,7 +144,7 @@ def await_grant(request: Message, *, summon: bool) -> tuple[Connection, Message]
         ended = body_of(message, number)
         if ended is not None:
             name = ended.get("agent")
-            raise BursarError(f"{name} ended before it began ({ended.get('end')}); `bursar explain {name}` tells why")
+            raise BursarError(str(ended.get("sentence") or f"{name} ended before it began ({ended.get('end')}); `bursar explain {name}` tells why"))
         if message.get("event") == "granted":
             return connection, message
         if message.get("event") == "queued":

@@ -133,7 +133,7 @@ def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
     state.dirty.add(agent.id)
     match event.verb:
         case "output":
-            yield from stop_now(state, agent, End.FAILED, Because("its output files could not be made", event.reason), now_s)
+            yield from _not_started(state, agent, Because("its output files could not be made", event.reason), now_s)
         case "shape" if event.part:
             yield from _call_failed(state, agent, event)
         case "shape":
@@ -149,6 +149,12 @@ def failed(state: State, event: Failed, now_s: float) -> Iterator[Action]:
             _try_again(state, agent, f"{verb} failed: {event.reason}", now_s)
 
 
+def _not_started(state: State, agent: Agent, because: Because, now_s: float) -> Iterator[Action]:
+    """The start is given up, and its caller reads why."""
+    agent.verdict = f"{agent.id} was not started: {because}"
+    yield from stop_now(state, agent, End.FAILED, because, now_s)
+
+
 def _try_again(state: State, agent: Agent, line: str, now_s: float) -> None:
     """Soon at first; what failed for the same reason before is told once, and tried less often."""
     is_news = not agent.story or agent.story[-1][1] != line
@@ -161,7 +167,7 @@ def _try_again(state: State, agent: Agent, line: str, now_s: float) -> None:
 def _shape_failed(state: State, agent: Agent, event: Failed, now_s: float) -> Iterator[Action]:
     agent.pending.discard("shape")
     if agent.seen is None:
-        yield from stop_now(state, agent, End.FAILED, Because("its cell could not be made", event.reason), now_s)
+        yield from _not_started(state, agent, Because("its cell could not be made", event.reason), now_s)
         return
     if event.busy:
         if agent.deferred is None:
@@ -201,7 +207,7 @@ def _place_failed(state: State, agent: Agent, event: Failed, now_s: float) -> It
         yield Refuse(because=Because("not placed", event.reason), ticket=ticket, code="failed", message=f"{agent.id}: its process could not be placed: {event.reason}")
     if event.part == MAIN and agent.life is not Life.RUNNING:
         agent.populated = True
-        yield from stop_now(state, agent, End.FAILED, Because("its process could not be placed", event.reason), now_s)
+        yield from _not_started(state, agent, Because("its process could not be placed", event.reason), now_s)
         return
     call = None if event.part == MAIN else agent.calls.get(int(event.part[5:]))
     if call is not None:

@@ -150,7 +150,9 @@ class Lease:
             if self.because is not None:
                 turn.give_back()
             if "ok" in line:
-                raise BursarError(f"{self.agent_id} ended before it began; `bursar explain {self.agent_id}` tells why")
+                body = line["ok"]
+                said = body.get("sentence") if isinstance(body, dict) else None
+                raise BursarError(str(said or f"{self.agent_id} ended before it began; `bursar explain {self.agent_id}` tells why"))
         await turn.take()
         self.summary = str(line["summary"])
         self._file_size_bytes = bound_of(line)

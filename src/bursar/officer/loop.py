@@ -72,11 +72,12 @@ class Officer:
         server = LineServer(office.socket, on_lines=desk.on_lines, on_closed=desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
         self._prepare(ceiling_of(office.state.ledger))
         self._host.shelter()
+        office.guard.start()
+        self._host.vitals()  # its descriptors too are taken before agents and clients take theirs
         self.deliver([self._seen()])
         asyncio.get_running_loop().add_reader(self._host.fileno(), self._notices)
         await server.open(self._groups[0])
         office.sense.start()
-        office.guard.start()
         took_s = time.monotonic() - office.started_s
         log.info("ready socket=%s host=%r agents=%d took_s=%.3f", office.socket, self._host.capabilities.name, len(office.state.agents), took_s)
         await self._leaving.wait()
@@ -199,6 +200,8 @@ class Officer:
     def _watch_again(self, agent_id: str) -> None:
         """Where it cannot be watched (no descriptor is left, say) it is read all the same, and watched as soon as that is possible."""
         try:
+            if short := descriptors.for_an_agent():
+                raise HostError(short)
             self._host.watch(Cell(agent_id))
         except (BursarError, OSError) as problem:
             if agent_id not in self._unwatched:

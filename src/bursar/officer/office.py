@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bursar import descriptors
 from bursar.core.state import State
 from bursar.errors import InvalidPolicy
 from bursar.model.agents import Spec
@@ -61,10 +62,17 @@ class Office:
 
     def condition(self) -> dict[str, Any]:
         """How the officer itself is."""
-        journal = self.recorder.failing or self.journal.lost or "ok"
         places = {"socket": str(self.socket), "runtime": str(self.runtime)}
-        own = {"pid": self.pid, "guards": self.guard.pids, "memory_locked": self.memory_locked}
-        return {"officer": own | {"journal": journal, "ceiling": self.hands.ceiling, "configuration": self.configuration} | places}
+        own = {"pid": self.pid, "guards": self.guard.pids, "memory_locked": self.memory_locked, "descriptors": descriptors.condition()}
+        return {"officer": own | self._parts() | places}
+
+    def troubles(self) -> list[str]:
+        """What of the officer is not as it should be, in sentences; empty when all is well."""
+        short = descriptors.for_an_agent()
+        return [f"{part}: {said}" for part, said in self._parts().items() if said != "ok"] + ([f"descriptors: {short}"] if short else [])
+
+    def _parts(self) -> dict[str, str]:
+        return {"journal": self.recorder.failing or self.journal.lost or "ok", "ceiling": self.hands.ceiling, "configuration": self.configuration}
 
 
 def group_id(name: str, field: str) -> int | None:

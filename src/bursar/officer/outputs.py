@@ -8,6 +8,7 @@ import ctypes
 import os
 from pathlib import Path
 
+from bursar import descriptors
 from bursar.errors import HostError
 from bursar.model.agents import Spec
 from bursar.model.kernel import Limits
@@ -49,7 +50,7 @@ class Outputs:
         self._holes.pop(agent_id, None)
         for path in (self.log(agent_id), self._statuses / agent_id):
             path.unlink(missing_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = descriptors.open_briefly(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
                 if uid != os.geteuid():
                     os.fchown(descriptor, uid, -1)
@@ -86,7 +87,7 @@ class Outputs:
             path.unlink(missing_ok=True)
             return
         self._worded.add(agent_id)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = descriptors.open_briefly(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         try:
             os.write(descriptor, f"{sentence}\n".encode())
         finally:
@@ -105,7 +106,7 @@ class Outputs:
     def say(self, agent_id: str, line: str) -> None:
         """Add a line of ours to the agent's log, if it has one; a log that cannot be written loses it."""
         try:
-            descriptor = os.open(self.log(agent_id), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = descriptors.open_briefly(self.log(agent_id), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return
         try:
@@ -118,10 +119,15 @@ class Outputs:
     def status(self, agent_id: str) -> int | None:
         """The wait status that the keeper wrote; None while there is none. 128 + n of a shell is told as signal n."""
         try:
-            text = (self._statuses / agent_id).read_bytes()[:16]
+            descriptor = descriptors.open_briefly(self._statuses / agent_id, os.O_RDONLY)
         except OSError:
             return None
-        return parse_status(text)
+        try:
+            return parse_status(os.read(descriptor, 16))
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def write_envelope(self, agent_id: str, limits: Limits) -> None:
         """What the wrapper may give to one call without asking: "memory_bytes pids calls", the first line of the file.
@@ -129,7 +135,7 @@ class Outputs:
         Never emptied before it is written: the wrapper must work should we die in between.
         """
         memory = min(self.call_memory_bytes or limits.memory_bytes, limits.memory_bytes)
-        descriptor = os.open(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = descriptors.open_briefly(self._envelopes / agent_id, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             os.ftruncate(descriptor, os.write(descriptor, envelope_line(memory, min(self.call_pids, limits.pids), self.calls_at_once).encode()))
         finally:
@@ -155,7 +161,7 @@ class Outputs:
     def trim(self, agent_id: str) -> int:
         """Take the oldest output off, all but about `keep_bytes`; returns the bytes taken. Raises HostError."""
         try:
-            descriptor = os.open(self.log(agent_id), os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = descriptors.open_briefly(self.log(agent_id), os.O_WRONLY | os.O_NOFOLLOW)
         except OSError:
             return 0
         try:

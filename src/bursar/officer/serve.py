@@ -240,6 +240,7 @@ class Desk:
             "pid": office.pid,
             "host": office.host.capabilities.name,
             "since_s": round(time.monotonic() - office.started_s, 3),
+            "troubles": office.troubles(),
         }
 
     def _status(self) -> dict[str, Any]:

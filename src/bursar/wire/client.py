@@ -66,13 +66,26 @@ class Connection:
         self._socket.close()
 
     def send(self, message: Message) -> None:
-        """Write one line. Raises NoOfficer when nobody reads it."""
+        """Write one line. Raises NoOfficer when nobody reads it, and what was said at hanging up when that was said."""
         line = encode(message)
         try:
             while line:
                 line = line[self._socket.send(line, socket.MSG_NOSIGNAL) :]
         except OSError as problem:
+            self._hear_last_word()
             raise NoOfficer(f"the officer at {self.path} does not read ({_reason(problem)})") from problem
+
+    def _hear_last_word(self) -> None:
+        """Raises the officer's error if it hung up with one; what else it has said is still there to be received."""
+        try:
+            while True:
+                self._read(socket.MSG_DONTWAIT)
+        except (NoOfficer, TimeoutError):  # everything has come
+            lines = self._pending.split(b"\n")[:-1]
+        for line in lines:
+            message = decode(line)
+            if message.get("id") == 0:
+                body_of(message, 0)
 
     def request(self, verb: str, **fields: object) -> int:
         """Send a request; its id, which every line of the answer repeats."""

@@ -23,21 +23,10 @@ def refusal(error: OSError, doing: str) -> HostError:
     return kind(f"{doing}: {error.strerror}")
 
 
-def open_briefly(path: str, flags: int) -> int:
-    """A descriptor that is closed again at once. Raises OSError as it comes."""
-    try:
-        return os.open(path, flags | os.O_CLOEXEC)
-    except OSError as error:
-        if not descriptors.ran_out(error):
-            raise
-    with descriptors.reserve():
-        return os.open(path, flags | os.O_CLOEXEC)
-
-
 def read(path: str) -> bytes | None:
     """The content of the file; None when it is gone (or not in this kernel). Raises HostError when reading is refused."""
     try:
-        fd = open_briefly(path, os.O_RDONLY)
+        fd = descriptors.open_briefly(path, os.O_RDONLY)
     except OSError as error:
         if error.errno in _GONE:  # ENODEV: its cgroup is being removed at this moment
             return None
@@ -69,7 +58,7 @@ def pread(fd: int) -> bytes | None:
 def open_kept(path: str, *, briefly: bool = False) -> int | None:
     """A descriptor to read the file again and again; None when it is gone. *briefly*: it is closed again soon. Raises HostError."""
     try:
-        return open_briefly(path, os.O_RDONLY) if briefly else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return descriptors.open_briefly(path, os.O_RDONLY) if briefly else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in _GONE:
             return None
@@ -84,7 +73,7 @@ def open_if_room(path: str) -> int | None:
         if isinstance(error.__cause__, OSError) and descriptors.ran_out(error.__cause__):
             return None
         raise
-    if fd is not None and descriptors.are_short(fd, 1 + descriptors.OF_AN_AGENT):
+    if fd is not None and descriptors.are_short(descriptors.OF_AN_AGENT, fd):
         os.close(fd)
         return None
     return fd
@@ -92,7 +81,7 @@ def open_if_room(path: str) -> int | None:
 
 def write(path: str, text: str) -> None:
     """One write of *text*: a kernel file takes its value in one piece. Raises OSError as it comes."""
-    fd = open_briefly(path, os.O_WRONLY)
+    fd = descriptors.open_briefly(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
     finally:
@@ -113,7 +102,7 @@ def put(path: str, text: str) -> bool:
 def put_and_read(path: str, text: str) -> bytes | None:
     """Write *text*; what the file says then, None when it is gone. Raises Busy or HostError when the kernel refuses."""
     try:
-        fd = open_briefly(path, os.O_RDWR)
+        fd = descriptors.open_briefly(path, os.O_RDWR)
         try:
             os.write(fd, text.encode())
             return os.pread(fd, _ROOM, 0)
