@@ -1,16 +1,21 @@
 """An officer that may have 64 files open: it serves what it can, says what it cannot, and protects whom it has."""
 
+import grp
+import json
 import os
 import resource
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from bursar import descriptors
+from tests.officer.conftest import COMMON
+from tests.officer.test_other_user import NOBODY, interpreter
 from tests.officer.world import World, lives, until
 
 pytestmark = pytest.mark.kernel
@@ -150,3 +155,41 @@ def test_the_reserve_is_for_a_moment():
         for one in held:
             os.close(one)
     assert descriptors.for_an_agent() is None
+
+
+TAKES = """
+import socket, sys
+held = []
+for _ in range(60):
+    one = socket.socket(socket.AF_UNIX); one.connect(sys.argv[1])
+    try:
+        one.sendall(b'{"v":1,"id":1,"verb":"run","key":"%032x","name":"w%d","wait_s":600,"requests":{"seat":1}}\\n' % (len(held), len(held)))
+    except OSError:
+        pass
+    held.append(one)
+print(held[-1].recv(4096).decode().splitlines()[0], flush=True)
+sys.stdin.read()
+"""
+"""As a user that may use the socket: requests that wait, each on a connection of its own."""
+
+
+def test_one_user_cannot_take_every_connection(new_world: Callable[..., World]):
+    """Half of them at most, however many it opens; it is told so, and root's commands are answered."""
+    group = grp.getgrgid(NOBODY).gr_name
+    world = new_world(COMMON + f'\n[officer]\ngroup = "{group}"\n[queue]\nwait_s = 600.0\n')
+    try:
+        officer = up(world, 128)
+        world.detach("holder", "--request", "seat=1")
+        thief = subprocess.Popen([interpreter(), "-I", "-S", "-c", TAKES, str(world.socket)], user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", stdin=-1, stdout=-1, text=True)
+        try:
+            assert thief.stdout is not None
+            said = json.loads(thief.stdout.readline())["error"]["message"]
+            assert f"uid {NOBODY} has" in said
+            assert "as many as one user may" in said
+            assert world.ask("hello")["pid"] == officer
+            with callers(world, 8):
+                assert world.bursar("ps").returncode == 0
+        finally:
+            thief.communicate("\n", timeout=30)
+    finally:
+        world.close()

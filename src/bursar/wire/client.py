@@ -77,12 +77,13 @@ class Connection:
 
     def _hear_last_word(self) -> None:
         """Raises the officer's error if it hung up with one; what else it has said is still there to be received."""
-        try:
-            while True:
+        has_come = False
+        while not has_come:
+            try:
                 self._read(socket.MSG_DONTWAIT)
-        except (NoOfficer, TimeoutError):  # everything has come
-            lines = self._pending.split(b"\n")[:-1]
-        for line in lines:
+            except (NoOfficer, TimeoutError):
+                has_come = True
+        for line in self._pending.split(b"\n")[:-1]:
             message = decode(line)
             if message.get("id") == 0:
                 body_of(message, 0)

@@ -126,19 +126,20 @@ class Connection(asyncio.Protocol):
             self._is_held = True
             self.transport.pause_reading()
 
-    def serve_some(self, began_s: float, clock: Callable[[], float], quick_s: float) -> float:
-        """Hand over some lines; how many next time follows from how long it took. The second at which it was done."""
-        if len(self.lines) <= self._at_once:
+    def serve_some(self, began_s: float, clock: Callable[[], float], quick_s: float, most: int = MOST_LINES) -> float:
+        """Hand over some lines, *most* of them; how many next time follows from how long it took. The second at which it was done."""
+        number = min(self._at_once, most)
+        if len(self.lines) <= number:
             lines, self.lines = self.lines, []
         else:
-            lines, self.lines = self.lines[: self._at_once], self.lines[self._at_once :]
+            lines, self.lines = self.lines[:number], self.lines[number:]
         self._in_batch = True
         self._server.on_lines(self, lines)
         self._in_batch = False
         done_s = clock()
         if done_s - began_s > quick_s:
             self._at_once = max(self._at_once // 2, FEWEST_LINES)
-        elif self._at_once < MOST_LINES:
+        elif self._at_once < MOST_LINES and number == self._at_once:
             self._at_once *= 2
         if self.lines:
             self.hold()

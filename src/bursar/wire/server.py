@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bursar import descriptors
-from bursar.wire.connection import Connection
+from bursar.wire.connection import FEWEST_LINES, MOST_LINES, Connection
 
 BACKLOG = 1024
 CLIENTS_SHARE = 0.5
@@ -27,6 +27,10 @@ TURN_S = 0.004
 """Clients are served this long before everything else in the loop is looked at again …"""
 PAUSE_S = 0.0002
 """… which it was when so much time has passed since."""
+MANY = 8
+"""Where more wait than this, each is served few lines at a time."""
+SHORT, SHORT_FIRST = 4, 3
+"""Who has so few lines goes first: of four that are served three are such, where there are any."""
 ACCEPTED_AT_ONCE = 64
 AGAIN_S = 0.5
 """Until somebody is let in again after no descriptor was left."""
@@ -42,8 +46,10 @@ class LineServer:
         """In the order in which they came."""
         self.most = max(int(CLIENTS_SHARE * (descriptors.most() - descriptors.in_use())), 4)
         self._users: Counter[int] = Counter()
-        self._waiting: deque[Connection] = deque()
-        """Those with lines, in turn."""
+        self._short: deque[Connection] = deque()
+        self._long: deque[Connection] = deque()
+        """Those who wait, with few lines and with many, in turn."""
+        self._served = 0
         self._served_s = self._spent_s = 0.0
         """When somebody was served last, and how long this turn has taken by then."""
         self._is_deferred = False
@@ -179,38 +185,39 @@ class LineServer:
         now_s = clock()
         if now_s - self._served_s > PAUSE_S:
             self._spent_s = 0.0
-        if not self._waiting and self._spent_s < TURN_S:
+        if not self._is_deferred and self._spent_s < TURN_S:
             self._served_s = connection.serve_some(now_s, clock, TURN_S / 2)
             self._spent_s += self._served_s - now_s
         if connection.lines:
+            connection.hold()
             self._wait(connection)
 
     def _wait(self, connection: Connection) -> None:
-        connection.hold()
         if not connection.in_turn:
             connection.in_turn = True
-            self._waiting.append(connection)
+            (self._short if len(connection.lines) <= SHORT else self._long).append(connection)
         if not self._is_deferred:
             self._is_deferred = True
             asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         """Some lines of each who waits, until the turn is over."""
-        loop = asyncio.get_running_loop()
-        began_s = now_s = loop.time()
+        clock = asyncio.get_running_loop().time
+        began_s = now_s = clock()
         self._is_deferred = False
-        while self._waiting and now_s - began_s < TURN_S:
-            connection = self._waiting.popleft()
+        while (self._short or self._long) and now_s - began_s < TURN_S:
+            self._served += 1
+            is_short = bool(self._short) and (self._served % (SHORT_FIRST + 1) > 0 or not self._long)
+            connection = (self._short if is_short else self._long).popleft()
             connection.in_turn = False
             if connection.lines:
-                now_s = connection.serve_some(now_s, loop.time, TURN_S / 2)
+                now_s = connection.serve_some(now_s, clock, TURN_S / 2, FEWEST_LINES if len(self._long) > MANY else MOST_LINES)
             if connection.lines:
-                connection.in_turn = True
-                self._waiting.append(connection)
+                self._wait(connection)
         self._served_s, self._spent_s = now_s, now_s - began_s
-        if self._waiting:
+        if (self._short or self._long) and not self._is_deferred:
             self._is_deferred = True
-            loop.call_soon(self._next_turn)
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     # --- all together
 
