@@ -9,7 +9,7 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
+from bursar.core import absence, admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
@@ -65,6 +65,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Emptied: ending.emptied,
     events.Seen: recovery.seen,
     events.Tick: ticked,
+    events.Absent: absence.absent,
     events.Shaped: starting.shaped,
     events.Placed: starting.placed,
     events.Froze: restraining.froze,

@@ -233,6 +233,12 @@ class Seen(Event, frozen=True, kw_only=True):
     """The highest number given to a nameless agent so far."""
 
 
+class Absent(Event, frozen=True, kw_only=True):
+    """The officer itself was not there (stopped, or starved): nobody could be heard or answered. What is read anew comes with it."""
+
+    for_s: float
+
+
 class Tick(Event, frozen=True, kw_only=True):
     """Time has passed; nothing else."""
 

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from bursar import descriptors
@@ -38,6 +39,10 @@ from bursar.wire.server import LineServer, open_to
 
 log = logging.getLogger("bursar.officer")
 
+ABSENT_S = 2.0
+"""A loop that did not turn for so long was stopped or starved: then nobody was heard."""
+THERE_S = 0.5
+"""It turns at least this often."""
 MOST_REBUILDS = 5
 """In a row without a good batch between; then the officer leaves and whoever supervises it starts it afresh."""
 
@@ -59,12 +64,14 @@ class Officer:
         self._timer: asyncio.TimerHandle | None = None
         self.memory_locked = False
         """Whether our memory stays in memory when the machine has none left; set before `run`, for people to see."""
+        self._there_s = time.monotonic()
+        """When the loop turned last."""
         self.left_nothing = False
         """After `run`: no agent stands, and neither does the tree."""
 
     async def run(self) -> None:
         """Recover, serve, and leave when told to."""
-        self._leaving = asyncio.Event()
+        self._leaving, self._there_s = asyncio.Event(), time.monotonic()
         self._office = office = self._open()
         self._keepers = Keepers(office.outputs, self.deliver)
         desk = Desk(office, self.deliver)
@@ -78,6 +85,7 @@ class Officer:
         asyncio.get_running_loop().add_reader(self._host.fileno(), self._notices)
         await server.open(self._groups[0])
         office.sense.start()
+        self._be_there()
         took_s = time.monotonic() - office.started_s
         log.info("ready socket=%s host=%r agents=%d took_s=%.3f", office.socket, self._host.capabilities.name, len(office.state.agents), took_s)
         await self._leaving.wait()
@@ -156,9 +164,12 @@ class Officer:
             self._set_timer()
 
     def _turn(self, batch: list[Event]) -> None:
-        office = self._office
+        office, now_s = self._office, time.monotonic()
+        away_s, self._there_s = now_s - self._there_s, now_s
+        if away_s > ABSENT_S:
+            batch = [*self._caught_up(away_s), *batch]
         try:
-            actions = machine.handle(office.state, batch, time.monotonic())
+            actions = machine.handle(office.state, batch, now_s)
         except Exception:
             log.exception("the machine broke on %s; the state is rebuilt from kernel and journal", [type(event).__name__ for event in batch])
             self._rebuild()
@@ -169,6 +180,27 @@ class Officer:
         perform_all(actions, office.hands)
         if any(isinstance(event, events.Seen) for event in batch):
             self._look_after_recovered()
+
+    def _caught_up(self, away_s: float) -> list[Event]:
+        """What happened while we were away, and how things are now: nothing is decided by what was read before."""
+        log.warning("was away for_s=%.1f", away_s)
+        office, found = self._office, list[Event]()
+        for agent in office.state.running():
+            with suppress(BursarError):
+                reading = self._host.read(Cell(agent.id))
+                if reading is not None:
+                    found.append(events.Read(agent_id=agent.id, reading=reading))
+        notices: list[Event] = self._host.notices()  # type: ignore[assignment]  # as in _notices
+        return [events.Absent(for_s=away_s), *notices, *found, events.Looked(vitals=self._host.vitals())]
+
+    def _be_there(self) -> None:
+        """Notice our own absence, also when nothing else happens."""
+        if self._leaving.is_set():
+            return
+        if time.monotonic() - self._there_s > ABSENT_S:
+            self._tick()
+        self._there_s = time.monotonic()
+        asyncio.get_running_loop().call_later(THERE_S, self._be_there)
 
     def _rebuild(self) -> None:
         """The same as a restart, without leaving. Clients are hung up on; they come back by `stay` and by key."""
