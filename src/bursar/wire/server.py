@@ -32,6 +32,7 @@ MANY = 8
 SHORT, SHORT_FIRST = 4, 3
 """Who has so few lines goes first: of four that are served three are such, where there are any."""
 ACCEPTED_AT_ONCE = 64
+"""But no more than a quarter of all: nobody has to make room before what he came with was read."""
 AGAIN_S = 0.5
 """Until somebody is let in again after no descriptor was left."""
 
@@ -79,7 +80,7 @@ class LineServer:
 
     def _accept(self) -> None:
         """Some of those who knock; the others in the next turn of the loop."""
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(min(ACCEPTED_AT_ONCE, self.most // 4)):
             try:
                 client = self._accepted()
             except (BlockingIOError, ConnectionAbortedError):
