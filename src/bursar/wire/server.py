@@ -80,7 +80,7 @@ class LineServer:
 
     def _accept(self) -> None:
         """Some of those who knock; the others in the next turn of the loop."""
-        for _ in range(min(ACCEPTED_AT_ONCE, self.most // 4)):
+        for _ in range(min(ACCEPTED_AT_ONCE, max(self.most // 4, 1))):
             try:
                 client = self._accepted()
             except (BlockingIOError, ConnectionAbortedError):
