@@ -10,7 +10,7 @@ from bursar.model.resources import Amounts
 
 
 class Notice(Protocol):
-    """What `Host.notices` yields: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen, Nearing)."""
+    """What `Host.notices` and `Host.patrol` yield: an event of the model (Emptied, OutOfMemory, MainGone, CallSeen, Nearing; Tampered, Strayed, Lowered)."""
 
 
 class Host(Protocol):
@@ -116,6 +116,12 @@ class Host(Protocol):
 
     def warn_at(self, used_bytes: int) -> bool:
         """From now on notices() has a `Nearing` when all agents together pass this; False where this kernel tells nobody. May block for 10 ms."""
+
+    def patrol(self, agents: Sequence[str], socket: str) -> list[Notice]:
+        """Tampered, Strayed and Lowered since the last call, about *agents* and those that ended with *socket* in their environment. For a worker thread of its own."""
+
+    def recapture(self, agent_id: str, pid: int, started: int, *, end: bool) -> bool:
+        """Move the process back into the agent, or *end* it; False when it is gone. For worker threads. Raises HostError."""
 
     def fileno(self) -> int:
         """Readable when notices() has something to say."""

@@ -7,12 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from bursar.errors import BursarError
 from bursar.hosts.linux.host import LinuxHost
+from bursar.hosts.linux.mounts import CPUSET, UNIFIED
 from bursar.hosts.linux.root import open_host
 from bursar.hosts.simulated.host import SimulatedHost
 from bursar.hosts.simulated.machine import Demand, Machine
@@ -53,6 +56,12 @@ class Bench(Protocol):
 
     def kill_process(self, pid: int) -> None:
         """End one process as anybody could."""
+
+    def let_out(self, pid: int) -> None:
+        """Put one process outside of our tree, as an agent with the right to could."""
+
+    def raise_limit(self, agent: str, pids: int) -> None:
+        """Write another number of processes into the agent's limits."""
 
     def reopen(self) -> None:
         """A new host on the same machine: an officer that was started again."""
@@ -98,6 +107,13 @@ class SimulatedBench:
 
     def kill_process(self, pid: int) -> None:
         self.machine.end(pid)
+
+    def let_out(self, pid: int) -> None:
+        self.machine.processes[pid].cell = None
+
+    def raise_limit(self, agent: str, pids: int) -> None:
+        group = self.machine.groups[Cell(agent)]
+        group.limits = msgspec.structs.replace(group.limits, pids=pids)
 
     def reopen(self) -> None:
         self.host.close()
@@ -165,6 +181,14 @@ class KernelBench:
 
     def kill_process(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
+
+    def let_out(self, pid: int) -> None:
+        for hierarchy, root in self.record.items():
+            if hierarchy not in ("back_end", CPUSET):
+                Path(root, "../cgroup.procs").write_text(str(pid))
+
+    def raise_limit(self, agent: str, pids: int) -> None:
+        Path(self.record.get("pids", self.record[UNIFIED]), "agents", agent, "pids.max").write_text(str(pids))
 
     def reopen(self) -> None:
         self.host.close()

@@ -5,7 +5,7 @@ import pytest
 
 from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import Demand
-from bursar.model.events import Emptied, MainGone, OutOfMemory
+from bursar.model.events import Emptied, MainGone, OutOfMemory, Strayed, Tampered
 from bursar.model.kernel import MAIN, Cell, Limits, call_cell
 from tests.contract.benches import CEILING, LIMITS, MIB
 
@@ -474,6 +474,54 @@ def test_the_end_of_a_command_before_the_restart_is_not_forgotten(world):
     seen = world.host.seen()[0]
     assert seen.populated
     assert seen.main_pid is None
+
+
+def test_who_leaves_is_told_until_he_is_brought_back(world):
+    """Again at each look; afterwards nothing is told. A neighbour is not spoken of."""
+    mine, others = world.agent("a"), world.agent("b")
+    assert strays(world) == []
+    world.bench.let_out(mine)
+    for _ in range(2):
+        (stray,) = world.bench.until(lambda: strays(world), "it is told")
+        assert (stray.agent_id, stray.pid) == ("a", mine)
+    assert world.host.recapture("a", mine, stray.started, end=False)
+    assert strays(world) == []
+    assert (mine in world.host.pids(A), others in world.host.pids(B)) == (True, True)
+
+
+def test_who_left_can_be_ended_and_nobody_else_of_its_number(world):
+    """The start time says who is meant; one that is gone is no error."""
+    mine = world.agent("a")
+    assert strays(world) == []
+    world.bench.let_out(mine)
+    (stray,) = world.bench.until(lambda: strays(world), "it is told")
+    assert not world.host.recapture("a", mine, stray.started + 1, end=True)
+    assert world.bench.lives(mine)
+    assert world.host.recapture("a", mine, stray.started, end=True)
+    world.bench.until(lambda: not world.bench.lives(mine), "it is gone")
+    assert not world.host.recapture("a", mine, stray.started, end=True)
+
+
+def test_limits_that_somebody_else_wrote_are_told(world):
+    """What we write ourselves is not."""
+    world.agent("a")
+    world.agent("b")
+    assert tampered(world) == []
+    world.host.shape(A, Limits(memory_bytes=128 * MIB, pids=5))
+    world.bench.raise_limit("b", 9)
+    assert world.bench.until(lambda: tampered(world), "it is told") == ["b"]
+    world.host.shape(B, LIMITS)
+    assert tampered(world) == tampered(world) == []
+
+
+def strays(world):
+    """What a look tells of strays among a and b."""
+    return [notice for notice in world.host.patrol(["a", "b"], "") if isinstance(notice, Strayed)]
+
+
+def tampered(world):
+    """Whose limits a look tells of."""
+    return [notice.agent_id for notice in world.host.patrol(["a", "b"], "") if isinstance(notice, Tampered)]
 
 
 def test_marks_are_set_replaced_and_taken_away(world):

@@ -16,7 +16,7 @@ from bursar.hosts.linux import process
 from bursar.hosts.linux.mounts import UNIFIED
 from bursar.hosts.linux.root import open_host
 from bursar.hosts.simulated.machine import Demand
-from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
+from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory, Strayed
 from bursar.model.kernel import MAIN, Cell, Limits, call_cell
 from tests.contract.benches import CEILING, LIMITS, MIB
 
@@ -195,7 +195,7 @@ def test_a_process_that_left_the_v2_group_is_removed_with_its_agent(kernel):
     assert kernel.host.pids(A) == [pid]
     assert kernel.host.agent_of(pid) == "a"
     kernel.host.kill(A)
-    kernel.until_told(Emptied, agent_id="a")
+    kernel.until_told(Strayed, agent_id="a", pid=pid)
     assert kernel.bench.lives(pid)
     kernel.host.remove(A)
     assert not kernel.bench.lives(pid)

@@ -168,6 +168,8 @@ class Fleet:
                 for cell in [cell for cell in self.kernel if cell[0] == name and (not part or cell[1] == part)]:
                     del self.kernel[cell]
                 return [events.Removed(action_id=number, agent_id=name, part=part, death=self.deaths.get((name, part), Death()))]
+            case actions.Recapture():
+                return [events.Recaptured(action_id=number, agent_id=name, pid=action.pid)]
             case actions.Freeze() | actions.Thaw():
                 return [events.Froze(action_id=number, agent_id=name, frozen=isinstance(action, actions.Freeze))]
             case _:

@@ -39,6 +39,7 @@ BRANCHES = {
     "Mark": "tests/officer/test_restart.py::test_a_users_freeze_is_known_to_the_next_officer",
     "OpenOutput": "tests/officer/test_control.py::test_output_of_a_detached_command_can_be_read_after_its_end",
     "Place": "tests/officer/test_run.py::test_the_command_lives_in_its_own_cell_in_every_hierarchy",
+    "Recapture": "tests/officer/test_escape.py::test_a_command_that_leaves_is_brought_back",
     "Reclaim": "tests/officer/test_ladder.py::test_a_squeezed_agent_loses_its_file_cache",
     "Record": "tests/officer/test_restart.py::test_who_waits_is_in_the_journal",
     "Refuse": "tests/officer/test_bad_input.py::test_a_command_that_cannot_be_is_told_in_one_line[above the node]",

@@ -1,5 +1,7 @@
 """No dead option: each setting, set to a second value, makes something happen differently."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ import pytest
 
 from bursar.core.pressure import level_of_memory, level_of_stall
 from bursar.errors import InvalidPolicy
+from bursar.hosts.simulated.host import SimulatedHost
 from bursar.hosts.simulated.machine import Demand
 from bursar.model import actions, events
 from bursar.model.agents import QosClass
@@ -18,6 +21,7 @@ from bursar.model.policy import Policy
 from bursar.model.pressure import Rung, Vitals
 from bursar.officer.office import group_ids
 from bursar.officer.outputs import Outputs
+from bursar.officer.patrolling import Patrolling
 from bursar.officer.serve import Desk
 from bursar.wire import verbs
 from tests.core.fleet import ALICE, GIB, MIB, Fleet
@@ -119,6 +123,23 @@ def periods(policy: Policy, _: Path) -> Any:
     return [watch.period_s for watch in fleet.of(actions.Watch)], policy.sense.node_s
 
 
+def patrols(policy: Policy, _: Path) -> Any:
+    """How long one look for what agents do behind our back is from the next."""
+
+    async def story() -> float:
+        times: list[float] = []
+        host = SimulatedHost()
+        host.patrol = lambda agents, socket: times.append(time.monotonic()) or []  # type: ignore[method-assign,assignment,func-returns-value]
+        patrolling = Patrolling(host, lambda batch: None, agents=list, socket="", period_s=policy.sense.patrol_s / 10)
+        patrolling.start()
+        while len(times) < 2:
+            await asyncio.sleep(0.005)
+        patrolling.close()
+        return round(times[1] - times[0], 1)
+
+    return asyncio.run(story())
+
+
 def levels(policy: Policy, _: Path) -> Any:
     """What counts as which level, by share, by time to full and by stall."""
     shares = [share / 100 for share in range(100)]
@@ -200,6 +221,7 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "logs.keep": ("1MiB", outputs),
     "sense.node_s": (1.0, periods),
     "sense.agent_s": (3.0, periods),
+    "sense.patrol_s": (3.0, patrols),
     "pressure.memory_moderate": (0.5, levels),
     "pressure.memory_high": (0.8, levels),
     "pressure.memory_critical": (0.9, levels),

@@ -9,7 +9,7 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import absence, admission, calling, configuring, ending, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
+from bursar.core import absence, admission, calling, configuring, ending, intrusion, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
@@ -61,6 +61,9 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Read: observing.read,
     events.Looked: pressure.looked,
     events.Nearing: ticked,
+    events.Tampered: intrusion.tampered,
+    events.Strayed: intrusion.strayed,
+    events.Lowered: intrusion.lowered,
     events.OutOfMemory: calling.out_of_memory,
     events.Emptied: ending.emptied,
     events.Seen: recovery.seen,
@@ -71,6 +74,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Froze: restraining.froze,
     events.Killed: ending.killed,
     events.Examined: survivors.examined,
+    events.Recaptured: intrusion.recaptured,
     events.Removed: removed,
     events.Done: observing.done,
     events.Failed: starting.failed,

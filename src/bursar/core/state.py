@@ -1,7 +1,7 @@
 """This is about what core knows: one `State`, mutable, owned by `machine`.
 
 Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
-calls → `calling`; survivors → `survivors`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
+calls → `calling`; survivors → `survivors`; intrusions → `intrusion`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
 what is seen in the kernel → outcomes in the chapter that wanted them.
 """
 
@@ -112,6 +112,8 @@ class Agent:
     """Why the ladder took it, for its caller."""
     oom_score_adj: int = 0
     kills: int = 0
+    intrusions: int = 0
+    """How often it, or somebody in its place, did what had to be corrected."""
     call_kills: int = 0
     """Of its tool calls so far: they are not its own."""
     kill_peak_bytes: int | None = None

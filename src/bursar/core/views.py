@@ -85,6 +85,7 @@ def _row(state: State, agent: Agent) -> dict[str, Any]:
         "restraints": [f"frozen by {one.by}" for one in agent.restraints.values()] + (["squeezed by ladder"] if agent.squeeze else []),
         "calls": len(agent.calls),
         "kills": agent.kills,
+        "intrusions": agent.intrusions,
         "position": state.waiting.index(spec.agent_id) if waits and spec.agent_id in state.waiting else None,
         "because": str(queue.why_waiting(state, agent)) if waits else agent.deferred or _stuck(agent),
         "since_s": agent.since_s,

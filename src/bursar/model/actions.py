@@ -122,6 +122,15 @@ class Remove(Effect, frozen=True, kw_only=True):
     part: str
 
 
+class Recapture(Effect, frozen=True, kw_only=True):
+    """Bring a process back into its agent, whose cell is made again if somebody took it away; or end it, where the agent has ended."""
+
+    pid: int
+    started: int
+    """Clock ticks from boot to its start: nobody else of its number is meant."""
+    end: bool
+
+
 class Mark(Effect, frozen=True, kw_only=True):
     """Write the agent's marks (xattrs): restraints that must outlive the officer."""
 

@@ -213,6 +213,36 @@ class Emptied(Event, frozen=True, kw_only=True):
     part: str
 
 
+class Tampered(Event, frozen=True, kw_only=True):
+    """Somebody but us changed the limits of an agent ("": of all together), or froze or thawed it."""
+
+    agent_id: str
+    what: str
+    """Each dimension with what it is and what it was, in words."""
+    frozen: bool | None
+    """What the agent is told to be now; None: not known."""
+
+
+class Strayed(Event, frozen=True, kw_only=True):
+    """A process of an agent stands where we did not put it."""
+
+    agent_id: str
+    pid: int
+    started: int
+    """Clock ticks from boot to its start: another process of its number has another one."""
+    where: str
+    """The cgroup that it is in."""
+
+
+class Lowered(Event, frozen=True, kw_only=True):
+    """A process of an agent has a lower oom_score_adj than it was given."""
+
+    agent_id: str
+    pid: int
+    score: int
+    wanted: int
+
+
 class CallSeen(Event, frozen=True, kw_only=True):
     """The agent's own wrapper made (or removed) a tool call without us."""
 
@@ -287,6 +317,12 @@ class Examined(Outcome, frozen=True, kw_only=True):
 
     part: str
     survivors: tuple[Survivor, ...]
+
+
+class Recaptured(Outcome, frozen=True, kw_only=True):
+    """The process is back in its agent, or was ended; one that was gone by then is as good."""
+
+    pid: int
 
 
 class Removed(Outcome, frozen=True, kw_only=True):

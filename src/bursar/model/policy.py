@@ -115,6 +115,8 @@ class SensePolicy(_Section, frozen=True, kw_only=True):
     """The node's memory, cpu and stalls."""
     agent_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
     """Each calm agent."""
+    patrol_s: Annotated[float, Meta(ge=0.1, le=60.0)] = 0.4
+    """From one look for what agents do behind our back to the next; what is changed is told at the second that finds it."""
 
 
 class PressurePolicy(_Section, frozen=True, kw_only=True):

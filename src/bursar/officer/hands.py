@@ -105,6 +105,15 @@ class Hands:
             self._host.watch(cell)
         return events.Placed(action_id=action.action_id, agent_id=action.agent_id, part=action.part, pid=action.pid, ticket=action.ticket)
 
+    def recapture(self, action: actions.Recapture) -> None:
+        """A join like any other."""
+        self._placer.submit(partial(_tried, action, MAIN, "recapture", partial(self._recapture, action)))
+
+    def _recapture(self, action: actions.Recapture) -> Event:
+        self._host.recapture(action.agent_id, action.pid, action.started, end=action.end)
+        log.warning("recaptured agent=%s pid=%d ended=%s reason=%s", action.agent_id, action.pid, action.end, action.because)
+        return events.Recaptured(action_id=action.action_id, agent_id=action.agent_id, pid=action.pid)
+
     def remove(self, action: actions.Remove) -> None:
         """Taking a cell out of the tree may reclaim its page cache first."""
         self._slow.submit(partial(_tried, action, action.part, "remove", partial(self._remove, action)))

@@ -28,6 +28,7 @@ from bursar.officer.hands import Hands
 from bursar.officer.keepers import Keepers
 from bursar.officer.office import Office, group_ids
 from bursar.officer.outputs import Outputs
+from bursar.officer.patrolling import Patrolling
 from bursar.officer.perform import perform_all
 from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
@@ -74,6 +75,7 @@ class Officer:
         self._leaving, self._there_s = asyncio.Event(), time.monotonic()
         self._office = office = self._open()
         self._keepers = Keepers(office.outputs, self.deliver)
+        self._patrolling = Patrolling(self._host, self.deliver, agents=self._patrolled, socket=str(self._socket), period_s=self._policy.sense.patrol_s)
         desk = Desk(office, self.deliver)
         descriptors.keep_reserve()
         server = LineServer(office.socket, on_lines=desk.on_lines, on_closed=desk.on_closed, rejection=lambda message: error_line(0, "bad-input", message))
@@ -85,6 +87,7 @@ class Officer:
         asyncio.get_running_loop().add_reader(self._host.fileno(), self._notices)
         await server.open(self._groups[0])
         office.sense.start()
+        self._patrolling.start()
         self._be_there()
         took_s = time.monotonic() - office.started_s
         log.info("ready socket=%s host=%r agents=%d took_s=%.3f", office.socket, self._host.capabilities.name, len(office.state.agents), took_s)
@@ -142,7 +145,12 @@ class Officer:
         """A reloaded policy: its groups were found when it was checked."""
         socket_gid, self._office.admin_gid = group_ids(policy)
         self._office.policy, self._office.configuration = policy, "ok"
+        self._patrolling.bound(policy.sense.patrol_s)
         open_to(self._office.socket, socket_gid)
+
+    def _patrolled(self) -> list[str]:
+        """Whoever could do something behind our back: those whose user may write where we may."""
+        return [agent.id for agent in self._office.state.running() if agent.spec.owner_uid in (0, os.geteuid())]
 
     def not_reloaded(self, reason: str) -> None:
         """A SIGHUP changed nothing: `status` says why until a reload does."""
@@ -294,6 +302,7 @@ class Officer:
     async def _close(self, server: LineServer) -> None:
         log.info("leaving agents=%d", len(self._office.state.agents))
         self._office.sense.close()
+        self._patrolling.close()
         if self._timer is not None:
             self._timer.cancel()
         asyncio.get_running_loop().remove_reader(self._host.fileno())

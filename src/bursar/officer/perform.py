@@ -24,6 +24,7 @@ Performed = (
     | actions.SetOomScores
     | actions.Remove
     | actions.Reclaim
+    | actions.Recapture
     | actions.Warn
     | actions.LeaveWord
     | actions.Mark
@@ -74,6 +75,8 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.remove(action)
         case actions.Reclaim():
             hands.reclaim(action)
+        case actions.Recapture():
+            hands.recapture(action)
         case actions.LeaveWord():
             hands.leave_word(action)
         case actions.Warn():

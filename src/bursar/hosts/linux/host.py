@@ -6,6 +6,7 @@ A back end adds its table of limit files and the names of its counters.
 import os
 import select
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -19,11 +20,13 @@ from bursar.hosts.linux.cpusets import open_cpusets
 from bursar.hosts.linux.kept import KeptFiles
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.node import NodeFiles
+from bursar.hosts.linux.patrol import Patrol
 from bursar.hosts.linux.read.cgroupfiles import parse_events
 from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
 from bursar.model.agents import Death
+from bursar.model.events import Emptied, Strayed
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
@@ -75,6 +78,9 @@ class LinuxHost(ABC):
         self._kept = KeptFiles(self._tree.directory)
         self._node = NodeFiles(self._tree.directory(UNIFIED, CEILING), partial(self._kept_read, CEILING), usage=self.USAGE, cache=self.CACHE, hits=self.HITS)
         self._came_from: dict[str, str] = {}
+        self._patrol = Patrol(self._tree, self._standing, self.PIDS)
+        self._mains: dict[str, tuple[int, int]] = {}
+        """By agent: pid and start time of its command."""
         self._left: dict[Cell, list[int]] = {}
         """Who was left in a cell when it could not be removed: not waited for again."""
 
@@ -138,6 +144,7 @@ class LinuxHost(ABC):
             raise NoCgroups(f"no cgroup tree in which we may write: {error}") from error
         self._use(tuple(file for file in self.FILES if os.path.exists(self._path(CEILING, file))))
         self._write_limits(CEILING, ceiling, fresh=False)
+        self._patrol.watch("")
 
     def dismantle(self) -> bool:
         """Remove the tree if no agent and nobody else stands in it; says whether it is gone."""
@@ -183,12 +190,13 @@ class LinuxHost(ABC):
             if cell.part == MAIN:
                 self._tree.make(cell)
             self._settle(cell, uid)
+            self._patrol.placed(pid)
             joined = self._tree.join(cell, pid)
             if not process.signal(pidfd, 0):
                 raise HostError(f"process {pid} ended while it was placed")
             self._tree.check_member(cell, pid, joined)
             if cell.part == MAIN and not joins:
-                self._tree.mark_main(cell.agent_id, pid)
+                self._mark_main(cell.agent_id, pid)
                 self._watcher.watch_main(cell.agent_id, os.dup(pidfd))
         finally:
             os.close(pidfd)
@@ -208,12 +216,16 @@ class LinuxHost(ABC):
     def set_oom_scores(self, cell: Cell, score: int) -> None:
         """oom_score_adj of every process in the cell, *score* above our own; where lowering is refused the old one stands."""
         own = process.oom_score_adj(os.getpid()) or 0
+        wanted = min(own + score, process.MOST_OOM_SCORE)
         for pid in self._tree.v2_processes(cell):
-            process.set_oom_score_adj(pid, min(own + score, process.MOST_OOM_SCORE))
+            process.set_oom_score_adj(pid, wanted)
+        self._patrol.scored(cell, wanted)
 
     def remove(self, cell: Cell) -> Death:
         """Take the cell out of every hierarchy, its last processes killed; says what it died of. Raises Busy."""
         death = Death(oom_kills=self._kills_in(cell), memory_peak_bytes=self._peak(cell))
+        for pid, started in self._patrol.left_behind(cell.agent_id) if not cell.part else ():
+            self.recapture(cell.agent_id, pid, started, end=True)
         self._watcher.expect(cell, made=False)
         self._drop_cache(cell)
         for sweep in range(_SWEEPS + 1):
@@ -234,15 +246,19 @@ class LinuxHost(ABC):
 
     def freeze(self, agent_id: str) -> None:
         """Tell everything in the agent to stop; the reading says when it has."""
+        self._patrol.told(agent_id, frozen=True)
         files.put(f"{self._tree.directory(UNIFIED, Cell(agent_id))}/cgroup.freeze", "1")
 
     def thaw(self, agent_id: str) -> None:
-        """Let it run."""
-        files.put(f"{self._tree.directory(UNIFIED, Cell(agent_id))}/cgroup.freeze", "0")
+        """Let it run, also where it froze a part of itself."""
+        self._patrol.told(agent_id, frozen=False)
+        for cell in (Cell(agent_id), Cell(agent_id, MAIN)):
+            files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.freeze", "0")
 
     def kill(self, cell: Cell) -> None:
         """Lift cpu squeezes, then SIGKILL to every process in the cell; gone is fine."""
         if not cell.part:
+            self._patrol.limits_stand(cell, None)
             self._lift_squeeze(cell.agent_id)
         if not files.put(f"{self._tree.directory(UNIFIED, cell)}/cgroup.kill", "1"):
             for pidfd in process.kill_each(self.pids(cell)):  # before Linux 5.14
@@ -343,11 +359,52 @@ class LinuxHost(ABC):
         if cell.part:
             return
         self._watcher.watch_calls(cell.agent_id, self._tree.directory(UNIFIED, cell))
+        self._patrol.watch(cell.agent_id)
         if self._watcher.main(cell.agent_id) is None:
             pid = self._tree.main_pid(cell.agent_id, self._tree.marks(cell.agent_id))
             pidfd = None if pid is None else process.open_pidfd(pid)
             if pidfd is not None:
                 self._watcher.watch_main(cell.agent_id, pidfd)
+
+    def patrol(self, agents: Sequence[str], socket: str) -> list[Notice]:
+        """What was done behind our back since the last call."""
+        return [*self._patrol.look(agents, socket)]
+
+    def recapture(self, agent_id: str, pid: int, started: int, *, end: bool) -> bool:
+        """Back into the agent, whose directories are made again where they were taken away; or ended."""
+        pidfd = process.open_pidfd(pid)
+        if pidfd is None:
+            return False
+        try:
+            if process.start_time(pid) != started:
+                return False
+            if end:
+                return process.signal(pidfd, SIGKILL)
+            self._make_again(agent_id)
+            self._patrol.placed(pid)
+            self._tree.check_member(Cell(agent_id, MAIN), pid, self._tree.join(Cell(agent_id, MAIN), pid))
+        finally:
+            os.close(pidfd)
+        self._watcher.filled(Cell(agent_id))
+        return True
+
+    def _make_again(self, agent_id: str) -> None:
+        """What is missing of its directories; whoever watched the old ones watches the new."""
+        cell, main = Cell(agent_id), self._mains.get(agent_id)
+        self._watcher.expect(cell, made=True)
+        made = self._tree.make(cell)
+        if not made[0]:
+            self._watcher.forgive(cell, made=True)
+        self._tree.make(Cell(agent_id, MAIN))
+        if any(made):
+            self._forget(cell)
+            if main is not None and process.start_time(main[0]) == main[1]:
+                self._mark_main(agent_id, main[0])
+            self.watch(cell)
+
+    def _mark_main(self, agent_id: str, pid: int) -> None:
+        self._tree.mark_main(agent_id, pid)
+        self._mains[agent_id] = (pid, process.start_time(pid) or 0)
 
     def warn_at(self, used_bytes: int) -> bool:
         """False: v2 has no threshold that could be polled."""
@@ -359,7 +416,17 @@ class LinuxHost(ABC):
 
     def notices(self) -> list[Notice]:
         """Emptied, OutOfMemory, MainGone and CallSeen since the last call."""
-        return self._watcher.notices()
+        return [self._unless_astray(notice) for notice in self._watcher.notices()]
+
+    def _unless_astray(self, notice: Notice) -> Notice:
+        """A cell is not empty as long as its command lives elsewhere: whoever moved it out has not ended it."""
+        if isinstance(notice, Emptied) and not notice.part:
+            pid, started = self._mains.get(notice.agent_id, (0, 0))
+            if pid and process.start_time(pid) == started and not process.is_over(pid):
+                where = self._tree.astray(notice.agent_id, pid)
+                if where is not None:
+                    return Strayed(agent_id=notice.agent_id, pid=pid, started=started, where=where)
+        return notice
 
     def vitals(self) -> Vitals:
         """Stall totals and memory of the node and of agents/; a file that this kernel lacks is unknown."""
@@ -372,6 +439,7 @@ class LinuxHost(ABC):
             self._kept.close()
             self._node.close()
             self._watcher.close()
+        self._patrol.close()
 
     # --- inside
 
@@ -417,14 +485,16 @@ class LinuxHost(ABC):
         if now is None:
             raise HostError(f"{cell.path} is gone")
         then, is_agent = self._wanted(limits, cell), not cell.part and cell != CEILING
-        try:
-            now = self._write_files(cell, now, then)
-        except Busy:
+        with self._patrol.ours(cell):
+            try:
+                now = self._write_files(cell, now, then)
+            except Busy:
+                if is_agent:
+                    self._keep_on(cell, now, then.cpus)
+                raise
             if is_agent:
-                self._keep_on(cell, now, then.cpus)
-            raise
-        if is_agent:
-            now = now._replace(cpus=self._keep_on(cell, now, then.cpus))
+                now = now._replace(cpus=self._keep_on(cell, now, then.cpus))
+        self._patrol.limits_stand(cell, now)
         self._shaped(cell, now)
         return standing.limits_of(now)
 
@@ -459,6 +529,8 @@ class LinuxHost(ABC):
         now, marks = self._standing(cell), self._tree.marks(agent_id)
         calls = [Cell(agent_id, part) for part in self._tree.parts_anywhere(agent_id)]
         populated, frozen = self._tree.state(cell) or (False, False)
+        self._patrol.limits_stand(cell, now)
+        self._patrol.told(agent_id, frozen=frozen)
         return SeenAgent(
             agent_id=agent_id,
             inode=inodes[0],
@@ -498,6 +570,9 @@ class LinuxHost(ABC):
         return self._kept.read(cell, hierarchy, name)
 
     def _forget(self, cell: Cell) -> None:
+        self._patrol.forget(cell)
+        if not cell.part:
+            self._mains.pop(cell.agent_id, None)
         with self._watcher.lock:
             self._watcher.forget(cell)
             self._kept.drop(cell)

@@ -7,8 +7,10 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+IN_MODIFY = 0x002
 IN_CREATE = 0x100
 IN_DELETE = 0x200
+IN_Q_OVERFLOW = 0x4000
 IN_IGNORED = 0x8000
 IN_ISDIR = 0x40000000
 _IN_ONLYDIR = 0x01000000
@@ -39,6 +41,11 @@ def inotify_open() -> int:
 def inotify_watch(fd: int, directory: str) -> int:
     """The number under which entries made and removed in *directory* are reported. Raises OSError."""
     return _checked(_libc.inotify_add_watch(fd, os.fsencode(directory), IN_CREATE | IN_DELETE | _IN_ONLYDIR))
+
+
+def inotify_watch_writes(fd: int, directory: str) -> int:
+    """The number under which writes to the files in *directory* are reported. Raises OSError."""
+    return _checked(_libc.inotify_add_watch(fd, os.fsencode(directory), IN_MODIFY | _IN_ONLYDIR))
 
 
 def parse_inotify(buffer: bytes) -> Iterator[InotifyEvent]:

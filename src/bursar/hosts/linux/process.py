@@ -208,6 +208,12 @@ def file_limit(pid: int) -> int | None:
     return None if not limits else parse_file_limit(limits)
 
 
+def is_over(pid: int) -> bool:
+    """Whether the process has ended and only waits to be reaped, or is gone."""
+    stat = read(pid, "stat")
+    return stat is None or parse_stat(stat).state in "ZX"
+
+
 def cgroups_of(pid: int) -> bytes | None:
     """The content of /proc/PID/cgroup."""
     return read(pid, "cgroup")

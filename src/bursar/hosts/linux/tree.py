@@ -167,6 +167,30 @@ class Tree:
         """Every process in the cell and below, in the v2 tree alone."""
         return _processes(self.directory(UNIFIED, cell))
 
+    def processes_in(self, hierarchy: str, cell: Cell) -> Iterator[int]:
+        """Every process in the cell and below, in one hierarchy."""
+        return _processes(self.directory(hierarchy, cell))
+
+    def is_inside(self, pid: int) -> bool:
+        """Whether the process stands in our tree in every hierarchy, with agents, keepers or us; one that is gone does."""
+        paths = self._cgroups(pid)
+        return paths is None or all(_is_below(paths.get(hierarchy, ""), os.path.dirname(self._paths[hierarchy])) for hierarchy in self.diligent())
+
+    def astray(self, agent_id: str, pid: int) -> str | None:
+        """Where the process is that should be in the agent; None when it is there, with keepers or us, or gone."""
+        paths = self._cgroups(pid)
+        for hierarchy in self.diligent() if paths is not None else ():
+            top, path = self._paths[hierarchy], (paths or {}).get(hierarchy, "")
+            if any(_is_below(path, f"{os.path.dirname(top)}/{folder}") for folder in ("keepers", "officer")):
+                return None
+            if not _is_below(path, f"{top}/{agent_id}"):
+                return path or "/"
+        return None
+
+    def _cgroups(self, pid: int) -> dict[str, str] | None:
+        text = process.cgroups_of(pid)
+        return None if text is None else mounts.parse_cgroups(text)
+
     def agent_of(self, pid: int) -> str | None:
         """The agent in whose cgroup the process lives, in whichever hierarchy; None outside."""
         text = process.cgroups_of(pid)
@@ -214,6 +238,10 @@ class Tree:
             return None
         pid, started = int(words[0]), int(words[1])
         return pid if process.start_time(pid) == started and self.agent_of(pid) == agent_id else None
+
+
+def _is_below(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
 
 
 def _processes(directory: str) -> Iterator[int]:

@@ -2,20 +2,21 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import CEILING, DIES_S, EXIT_BY_KILL, FREEZES_S, NOTHING, Machine, Process
 from bursar.model.agents import Death
-from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory
+from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory, Strayed, Tampered
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
 from bursar.seams import Notice
 
 PAGE = 4096
+STARTED = 0
 
 
 class SimulatedHost:
@@ -37,6 +38,7 @@ class SimulatedHost:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._told: list[Notice] = []
         self._watched: set[Cell] = set()
+        self._shaped: dict[str, Limits] = {}
         self._failures: dict[str, list[HostError]] = {}
         self._listeners: list[tuple[list[Callable[..., None]], Callable[..., None]]] = [
             (self.machine.on_emptied, self._emptied),
@@ -92,6 +94,8 @@ class SimulatedHost:
             self.machine.groups[cell].limits = msgspec.structs.replace(self.machine.groups[cell].limits, cpus=then.cpus)
             raise Busy(f"{cell.path}: {self.machine.usage(cell)} bytes are in use, more than the new limit of {then.memory_bytes}")
         self.machine.make(cell).limits = then
+        if not cell.part:
+            self._shaped[cell.agent_id] = then
         return then
 
     def normalise(self, limits: Limits) -> Limits:
@@ -120,7 +124,7 @@ class SimulatedHost:
         if agent is None or (cell.part != MAIN and cell not in self.machine.groups):
             raise HostError(f"{cell.path} is gone")
         self.machine.make(cell)
-        process.cell = cell
+        process.cell, process.agent_id = cell, cell.agent_id
         if cell.part == MAIN and not joins:
             agent.marks["main"] = str(pid)
         self.machine.settle()
@@ -178,6 +182,30 @@ class SimulatedHost:
         """Send a signal to the command's process; False when it is gone."""
         pid = self._main_pid(agent_id)
         return pid is not None and self.machine.signal(pid, number)
+
+    def patrol(self, agents: Sequence[str], socket: str) -> list[Notice]:
+        """Whoever left his agent, and limits that somebody else wrote."""
+        strays = [process for process in self.machine.processes.values() if process.agent_id in agents and (process.cell is None or process.cell.agent_id != process.agent_id)]
+        found: list[Notice] = [Strayed(agent_id=one.agent_id, pid=one.pid, started=STARTED, where="/" if one.cell is None else one.cell.path) for one in strays]
+        for agent_id in agents:
+            group, wanted = self.machine.groups.get(Cell(agent_id)), self._shaped.get(agent_id)
+            if group is not None and wanted is not None and group.limits != wanted:
+                found.append(Tampered(agent_id=agent_id, what=f"{group.limits}, was {wanted}", frozen=group.freezes_s is not None))
+        return found
+
+    def recapture(self, agent_id: str, pid: int, started: int, *, end: bool) -> bool:
+        """Put the process back, or end it."""
+        self._maybe_fail("recapture")
+        process = self.machine.processes.get(pid)
+        if process is None or started != STARTED:  # numbers are given once here
+            return False
+        if end:
+            return self.machine.signal(pid, EXIT_BY_KILL)
+        self.machine.make(Cell(agent_id))
+        self.machine.make(Cell(agent_id, MAIN))
+        process.cell = Cell(agent_id, MAIN)
+        self.machine.settle()
+        return True
 
     def thaw_path(self, agent_id: str) -> str | None:
         """None: there is nothing that a guard could write."""

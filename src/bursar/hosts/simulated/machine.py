@@ -48,6 +48,8 @@ class Process:
     uid: int
     demand: Demand
     cell: Cell | None = None
+    agent_id: str = ""
+    """Whose it was made, wherever it is now."""
     goes: bool = False
     resident_bytes: int = 0
     cache_bytes: int = 0
