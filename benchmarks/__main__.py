@@ -2,8 +2,8 @@
 
 import sys
 
-from benchmarks import growth, idle, ladder, officer, start
+from benchmarks import bombs, growth, idle, ladder, officer, start
 
 if __name__ == "__main__":
-    for benchmark in (start, officer, idle, growth, ladder):
+    for benchmark in (start, officer, idle, growth, ladder, bombs):
         benchmark.main(sys.argv[1:])

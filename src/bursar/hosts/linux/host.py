@@ -190,7 +190,7 @@ class LinuxHost(ABC):
             if cell.part == MAIN:
                 self._tree.make(cell)
             self._settle(cell, uid)
-            self._patrol.placed(pid)
+            self._patrol.placed(cell.agent_id, pid)
             joined = self._tree.join(cell, pid)
             if not process.signal(pidfd, 0):
                 raise HostError(f"process {pid} ended while it was placed")
@@ -381,7 +381,7 @@ class LinuxHost(ABC):
             if end:
                 return process.signal(pidfd, SIGKILL)
             self._make_again(agent_id)
-            self._patrol.placed(pid)
+            self._patrol.placed(agent_id, pid)
             self._tree.check_member(Cell(agent_id, MAIN), pid, self._tree.join(Cell(agent_id, MAIN), pid))
         finally:
             os.close(pidfd)

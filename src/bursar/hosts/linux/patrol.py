@@ -52,8 +52,8 @@ class Patrol:
         self._frozen: dict[str, bool] = {}
         """By agent: what we told it last."""
         self._scores: dict[Cell, int] = {}
-        self._placed: set[int] = set()
-        """Processes that we moved since the last look."""
+        self._placed: dict[int, str] = {}
+        """Processes that we moved since the last look, and into which agent."""
         self._members: dict[str, dict[int, int]] = {}
         """By agent: who belongs to it, wherever he is, and when he was seen inside last, in clock ticks from boot."""
         self._restless: set[str] = set()
@@ -107,9 +107,9 @@ class Patrol:
         """Each process of the cell was given this oom_score_adj."""
         self._scores[cell] = score
 
-    def placed(self, pid: int) -> None:
-        """We moved the process ourselves."""
-        self._placed.add(pid)
+    def placed(self, agent_id: str, pid: int) -> None:
+        """We moved the process into the agent ourselves."""
+        self._placed[pid] = agent_id
 
     def forget(self, gone: Cell) -> None:
         """The cell is gone."""
@@ -138,7 +138,7 @@ class Patrol:
     def look(self, agents: Sequence[str], socket: str) -> list[Intrusion]:
         """What was done since the last look, by whomever, to or by *agents*; *socket*: where their officer is asked."""
         found: list[Intrusion] = [*self._tampered(agents)]
-        placed, self._placed = self._placed, set()
+        placed, self._placed = self._placed, {}
         self._turn += 1
         if self._has_changed(CEILING) or self._restless or self._turn % _CALM_TURNS == 0:
             for agent_id in agents:
@@ -208,15 +208,17 @@ class Patrol:
         texts = [files.read(f"{self._tree.directory(UNIFIED, cell)}/cgroup.freeze") for cell in (Cell(agent_id), Cell(agent_id, MAIN))]
         return None if texts[0] is None else any(text is not None and text.strip() == b"1" for text in texts)
 
-    def _strayed(self, agent_id: str, placed: set[int]) -> Iterator[Strayed]:
-        """Whoever was in the agent and is elsewhere, wholly or in some hierarchy."""
-        before, now = self._members.get(agent_id, {}), _ticks()
+    def _strayed(self, agent_id: str, placed: dict[int, str]) -> Iterator[Strayed]:
+        """Whoever was in the agent and is elsewhere, wholly or in some hierarchy; whom we *placed* elsewhere is not its any more."""
+        now = _ticks()
+        before = {pid: seen_at for pid, seen_at in self._members.get(agent_id, {}).items() if placed.get(pid, agent_id) == agent_id}
+        before |= {pid: before.get(pid, now) for pid, owner in placed.items() if owner == agent_id}
         inside = {hierarchy: set(self._tree.processes_in(hierarchy, Cell(agent_id))) for hierarchy in self._tree.diligent()}
         whole = set.intersection(*inside.values())
         partly = set.union(*inside.values()) - whole
         members = dict.fromkeys(whole | partly, now)
         self._restless.discard(agent_id)
-        for pid in (before.keys() - whole - placed) | partly:
+        for pid in (before.keys() - whole) | partly:
             strays = list(self._judge(agent_id, pid, before.get(pid, now)))
             if strays:
                 members[pid] = before.get(pid, now)
