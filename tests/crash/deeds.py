@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -71,14 +72,15 @@ class Doing:
         for what, client in self.clients.items():
             out, err = client.communicate(timeout=PATIENCE_S)
             if client.returncode == codes.get(what, 0):
-                until(lambda what=what: self._began(what), f"{what} began: {out} {err}")
-            assert self._began(what) <= 1, f"{what} began more than once"
+                until(lambda what=what: self.began(what), f"{what} began: {out} {err}")
+            assert self.began(what) <= 1, f"{what} began more than once"
             if client.returncode == codes.get(what, 0):
                 continue
             if what in codes:
                 assert client.returncode in (NOT_STARTED, 137, 143, -9, 1), (what, client.returncode, out, err)
 
-    def _began(self, what: str) -> int:
+    def began(self, what: str) -> int:
+        """How many commands of that client began."""
         return self.town.began(f"{self.name}-{what}")
 
 
@@ -134,6 +136,8 @@ def victim(doing: Doing, what: str, *, deaf: bool = False) -> str:
     name = f"{doing.name}-{what}"
     doing.start(what, "run", "--detach", "--name", name, *SMALL, "--", *doing.command(what, "trap '' TERM; while :; do sleep 1; done" if deaf else "sleep 1000"))
     doing.ended(what)
+    if doing.clients[what].poll() == 0:
+        doing.wait(lambda: doing.began(what))
     return name
 
 
@@ -176,6 +180,30 @@ def output(doing: Doing) -> None:
     doing.start("loud", "run", "--detach", "--name", name, *SMALL, "--", *doing.command("loud", "for i in 1 2 3; do head -c 400000 /dev/zero; sleep 0.4; done; sleep 1000"))
     doing.ended("loud")
     doing.wait(lambda: doing.life("loud") != "running" or doing.ask("logs", agent=name).get("trimmed_bytes", 0) > 900_000)
+
+
+def runaway(doing: Doing) -> None:
+    """Who leaves his agent is brought back; who leaves it in the moment of its end is ended."""
+    town, name = doing.town, f"{doing.name}-away"
+    doing.start("away", "run", "--detach", "--name", name, *SMALL, "--", *doing.command("away", "sleep 1000 & sleep 1000"))
+    doing.ended("away")
+    doing.wait(lambda: len(town.kernel.pids(name)) == 3 or doing.clients["away"].poll() != 0)
+    time.sleep(0.6)
+    pids = town.kernel.pids(name)
+    for pid in pids[:1]:
+        outside(town, pid)
+        doing.wait(lambda: doing.life("away") != "running" or pids[0] in town.kernel.pids(name))
+    for pid in pids[1:]:
+        outside(town, pid)
+    doing.ask("kill", agent=name)
+    doing.wait(lambda: doing.life("away") in ("ended", "unknown"))
+
+
+def outside(town: Town, pid: int) -> None:
+    """What an agent with root's rights can do to itself."""
+    for root in town.kernel.roots.values():
+        with suppress(OSError):
+            (root.parent / "cgroup.procs").write_text(str(pid))
 
 
 def cores(doing: Doing) -> None:
@@ -340,6 +368,7 @@ DEEDS: dict[str, Deed] = {
     "resize": resize,
     "output": output,
     "cores": cores,
+    "runaway": runaway,
     "reload": reload,
     "forget": forget,
     "stranger": stranger,

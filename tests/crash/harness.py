@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.deeds import CODES, DEEDS, LONELY, Doing
+from tests.crash.officer import UNPOINTED
 from tests.crash.town import Armed, Town
 from tests.officer.world import SLOWNESS, until
 
@@ -24,7 +25,14 @@ class Census:
 
     def labelled(self) -> list[str]:
         """Every point that any deed reaches, with its file or table, in the order of the deeds."""
-        return list(dict.fromkeys(point for deed in DEEDS for point in self.reached.get(deed, ())))
+        return [point for point in dict.fromkeys(self._all()) if not point.startswith(UNPOINTED)]
+
+    def unpointed(self) -> list[str]:
+        """Effects that the interpreter knows of and that no point stands around."""
+        return sorted({point for point in self._all() if point.startswith(UNPOINTED)})
+
+    def _all(self) -> list[str]:
+        return [point for deed in DEEDS for point in self.reached.get(deed, ())]
 
 
 def take_census(towns: "Towns", deeds: list[str] | None = None) -> Census:

@@ -30,7 +30,7 @@ from tests.crash.points import modules, pierced  # noqa: E402 - the path is set 
 UNPOINTED = "UNPOINTED"
 _CHANGES = """os.mkdir os.rmdir os.remove os.rename os.link os.symlink os.truncate os.chmod os.chown os.setxattr os.removexattr
     os.kill signal.pthread_kill subprocess.Popen os.posix_spawn os.fork os.exec socket.bind shutil.rmtree shutil.move
-    fcntl.flock resource.setrlimit resource.prlimit"""
+    fcntl.flock resource.prlimit"""
 CHANGES = frozenset(_CHANGES.split())
 """Audit events of effects, by the interpreter's own table."""
 _FILE = re.compile(r"(?:^|/)((?:memory|cpu|cpuset|pids|cgroup|io|blkio|oom)[._][a-z_.]+|user\.bursar\.\w+|tree\.json|call\.sh|summon\.lock|officer\.\w+|journal\.sqlite)$")

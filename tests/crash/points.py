@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 SOURCES = Path(__file__).parents[2] / "src"
-SCOPE = ("bursar/officer/*.py", "bursar/hosts/linux/*.py", "bursar/journal/*.py", "bursar/wire/server.py", "bursar/app/officer.py")
+SCOPE = ("bursar/officer/*.py", "bursar/hosts/linux/*.py", "bursar/journal/*.py", "bursar/wire/server.py", "bursar/wire/connection.py", "bursar/app/officer.py")
 """The officer's own process."""
-APART = frozenset({"bursar.officer.guard"})
-"""A process of its own: it dies in tests/officer/test_helpers.py."""
+APART = frozenset({"bursar.officer.guard", "bursar.hosts.linux.ends", "bursar.hosts.linux.processes"})
+"""In processes of their own: the guard, which dies in tests/officer/test_helpers.py, and `bursar orphans`."""
 HELPERS = ("bursar.hosts.linux.files", "bursar.hosts.linux.process")
 _OF_OS = """mkdir makedirs rmdir removedirs unlink remove rename replace link symlink write pwrite writev truncate ftruncate
     setxattr removexattr chown fchown lchown chmod fchmod kill killpg fork posix_spawn posix_spawnp mknod mkfifo
@@ -23,12 +23,13 @@ _OF_ANYTHING = """write_text write_bytes unlink mkdir rmdir touch rename chmod s
     execute executemany executescript fallocate quotactl ioctl process_mrelease prctl mount umount2"""
 MODULE_EFFECTS = {
     "os": frozenset(_OF_OS.split()),
+    "descriptors": frozenset(("open_briefly",)),
     "signal": frozenset(("pidfd_send_signal", "pthread_kill")),
     "signals": frozenset(("pidfd_send_signal",)),
     "subprocess": frozenset(("Popen", "run", "call", "check_call", "check_output")),
     "shutil": frozenset(("rmtree", "move", "copy", "copyfile")),
     "fcntl": frozenset(("flock", "ioctl")),
-    "resource": frozenset(("setrlimit", "prlimit")),
+    "resource": frozenset(("prlimit",)),
 }
 METHOD_EFFECTS = frozenset(_OF_ANYTHING.split())
 OPENS_TO_MAKE = ("O_CREAT", "O_TRUNC")
@@ -77,12 +78,14 @@ def is_primitive(call: ast.Call) -> bool:
         return False
     owner = function.value.id if isinstance(function.value, ast.Name) else ""
     if owner in MODULE_EFFECTS:
-        if owner == "os" and function.attr == "open":
+        if function.attr in ("open", "open_briefly"):
             return _may_make(call.args[1])
         return function.attr in MODULE_EFFECTS[owner]
     if function.attr.startswith("execute"):
         first = call.args[0] if call.args else None
         return not (isinstance(first, ast.Constant) and str(first.value).startswith(("SELECT", "PRAGMA quick")))
+    if function.attr in ("kill", "terminate", "send_signal"):
+        return getattr(function.value, "attr", owner) == "process"
     return function.attr in METHOD_EFFECTS
 
 
