@@ -1,7 +1,7 @@
 """The seams: where one part may be exchanged for another real one. Each has a second implementation that tests use."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bursar.model.agents import Death, Spec
 from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent, Survivor
@@ -136,6 +136,16 @@ class Host(Protocol):
         """Give descriptors back; agents stay."""
 
 
+class Told(NamedTuple):
+    """A line of the journal."""
+
+    at_s: float
+    """Wall-clock second: as it was recorded, or for our own lines as the clock counts now."""
+    line: str
+    is_ours: bool
+    """Recorded since this journal was opened."""
+
+
 class Journal(Protocol):
     """The officer's store. `write` is called from one writer thread; a lost or damaged store never prevents a start."""
 
@@ -148,8 +158,8 @@ class Journal(Protocol):
     def write(self, lines: Sequence[tuple[str, str, bytes, str, str]]) -> None:
         """Commit lines (agent_id, life, spec JSON or empty, end, because). Raises JournalError."""
 
-    def story(self, agent_id: str) -> Iterable[tuple[float, str]]:
-        """(wall-clock second, line) recorded about an agent, oldest first."""
+    def story(self, agent_id: str) -> Iterable[Told]:
+        """What was recorded about an agent, in the order of recording, whatever the clock has done since."""
 
     def close(self) -> None:
         """Commit and close."""

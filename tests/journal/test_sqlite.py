@@ -1,6 +1,7 @@
 """The journal: what is written is read again; nothing that happens to the file prevents a start."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 import msgspec
@@ -52,7 +53,7 @@ def test_the_story_is_told_oldest_first(path):
     """Each line with its reason."""
     journal = SqliteJournal(path)
     journal.write([line("a", "queued"), line("b", "queued"), line("a", "starting")])
-    assert [text for _, text in journal.story("a")] == ["queued: because of queued", "starting: because of starting"]
+    assert [told.line for told in journal.story("a")] == ["queued: because of queued", "starting: because of starting"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"not a database", b"SQLite format 3\0" + b"\xff" * 4096])
@@ -174,3 +175,33 @@ def test_nobody_else_may_read_it(path):
         assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
         journal.close()
         path.chmod(0o644)
+
+
+@pytest.mark.parametrize("jump_s", [-10 * 365 * 86400.0, 10 * 365 * 86400.0])
+def test_a_clock_that_was_set_changes_neither_order_nor_ages(path, monkeypatch, jump_s):
+    """Lines keep their order; ours are told in the clock as it stands now, those of an earlier officer as they were recorded."""
+    earlier = SqliteJournal(path)
+    earlier.write([line("a", "queued")])
+    earlier.close()
+    journal = SqliteJournal(path)
+    journal.write([line("a", "starting")])
+    before, real = journal.story("a"), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    journal.write([line("a", "running")])
+    after = journal.story("a")
+    assert [told.line.partition(":")[0] for told in after] == ["queued", "starting", "running"]
+    assert [told.is_ours for told in after] == [False, True, True]
+    assert after[0] == before[0]
+    assert after[1].at_s == pytest.approx(before[1].at_s + jump_s, abs=1.0)
+    assert 0 <= after[2].at_s - after[1].at_s < 60
+    journal.close()
+
+
+def test_damaged_files_that_were_put_aside_are_few(path):
+    """The newest are there for who wants to look; a store that is damaged each day does not fill the disk."""
+    for number in range(6):
+        path.write_bytes(b"damage number %d" % number * 100)
+        SqliteJournal(path).close()
+    kept = [one for one in path.parent.iterdir() if ".damaged-" in one.name]
+    assert len(kept) == sqlite.DAMAGED_KEPT
+    assert path.with_name(kept[0].name).read_bytes().startswith(b"damage number")

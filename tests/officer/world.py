@@ -38,6 +38,8 @@ GUARD_S = 6.0
 BURSAR = str(Path(sys.executable).with_name("bursar"))
 """The installed command."""
 ACTOR = Path(__file__).with_name("actor.py")
+FAULTY = Path(__file__).with_name("faulty.py")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def until(condition: Callable[[], Value], what: str, patience_s: float = PATIENCE_S) -> Value:
@@ -142,6 +144,8 @@ class World:
         self.environment = {**inherited, "BURSAR_STATE_DIR": str(self.state), "SHELL": "/bin/sh"}
         self._started: list[subprocess.Popen[str]] = []
         self._actors: list[Actor] = []
+        self._officers: list[subprocess.Popen[bytes]] = []
+        """Those that are our own children."""
 
     # --- the officer
 
@@ -150,6 +154,28 @@ class World:
         done = self.bursar("up", "--detach", start_new_session=True)
         assert done.returncode == 0, done.stderr + self.log()
         return self.officer_pid()
+
+    def up_faulty(self) -> int:
+        """Start an officer whose machine fails where `fail` says so; its pid."""
+        before = self.log()
+        with (self.state / "officer.log").open("ab") as log:
+            words = [sys.executable, str(FAULTY), "--state-dir", str(self.state)]
+            settings = {"env": self.environment | {"PYTHONPATH": str(ROOT / "src")}, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+            process = subprocess.Popen(words, **settings)  # type: ignore[call-overload]
+        self._officers.append(process)
+        until(lambda: process.poll() is not None or "ready" in self.log()[len(before) :], "it is ready")
+        return self.officer_pid()
+
+    def fail(self, *faults: tuple[str, str, str, int], wall_s: float = 0.0) -> None:
+        """From now on: each of (verb, path, errno, times) hits the next calls of the verb on a kernel file whose path contains *path*; the wall clock is *wall_s* off."""
+        said = {"wall_s": wall_s, "files": [dict(zip(("verb", "path", "errno", "times"), fault, strict=True)) for fault in faults]}
+        (self.state / "faults.json.new").write_text(json.dumps(said))
+        (self.state / "faults.json.new").rename(self.state / "faults.json")
+
+    def hits(self) -> dict[str, int]:
+        """How often each fault has hit: "verb path"."""
+        place = self.state / "hits.json"
+        return dict(json.loads(place.read_text())) if place.exists() else {}
 
     def officer_pid(self) -> int:
         """Of whoever answers."""
@@ -266,6 +292,8 @@ class World:
         if record is not None:
             Kernel(record).kill_all()
         stayed = self._end_officer()
+        for officer in self._officers:
+            officer.wait(PATIENCE_S)
         left = [] if record is None else dismantle(record)
         strays = self._strays()
         shutil.rmtree(self.state)

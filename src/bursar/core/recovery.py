@@ -19,6 +19,8 @@ from bursar.model.agents import End, Life, Spec
 from bursar.model.events import Seen
 from bursar.model.kernel import SeenAgent
 
+MOST_FREEZE_S = 5.0
+"""The longest bound that a freeze can have."""
 KEEPER_S = 1.0
 """How long the keeper's word is looked for when an agent ended while no officer ran."""
 
@@ -100,9 +102,10 @@ def _recover(state: State, found: SeenAgent, spec: Spec, now_s: float) -> Iterat
 
 def _bounds(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     """Timers that were in the dead officer's memory."""
-    for restraint in agent.restraints.values():
-        if restraint.until_s is not None:
-            state.set_timer(agent, "thaw", restraint.until_s)
+    for restraint in tuple(agent.restraints.values()):
+        if restraint.until_s is not None:  # by a clock that may have been another one: no bound is longer than the longest
+            agent.restraints[restraint.by] = restraint = msgspec.structs.replace(restraint, until_s=min(restraint.until_s, now_s + MOST_FREEZE_S))
+            state.set_timer(agent, "thaw", restraint.until_s or now_s)
     if agent.spec.ttl_s is not None:
         state.set_timer(agent, "lease", now_s + agent.spec.ttl_s)
     if not agent.spec.detached and not agent.spec.in_place:

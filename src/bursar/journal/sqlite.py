@@ -7,19 +7,27 @@ file is put aside under another name and a new one begun; agents are then known 
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from bursar.errors import JournalError
 from bursar.model.agents import Spec
+from bursar.seams import Told
 
 SCHEMA = 1
 ENDED_KEPT = 2_000
 """Ended agents that stay in the journal; about 1 kB each with their story."""
 STORY_KEPT = 200_000
 """Lines of story in all: about 30 MB."""
+DAMAGED_KEPT = 3
+"""Damaged files that are put aside for who wants to look; older ones go."""
+JUMP_S = 1.0
+"""A wall clock that has moved by more against the boot clock, that nobody can set, was set; by less, it is kept right."""
+JUMPS_KEPT = 64
 PRUNE_EVERY = 2_000
 """Writes between two prunings."""
 
@@ -51,6 +59,11 @@ Line = tuple[str, str, bytes, str, str]
 """(agent_id, life, spec as JSON or empty, end, because)."""
 
 
+def _to_wall_s() -> float:
+    """The wall clock less the boot clock: a suspended machine changes neither its difference nor what is in between."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _is_obstacle(problem: Exception) -> bool:
     return isinstance(problem, sqlite3.Error) and getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _OBSTACLES
 
@@ -72,6 +85,18 @@ class SqliteJournal:
         self.lost: str | None = None
         self._writes = 0
         self._db = self._open()
+        self._begin_lines()
+
+    def _begin_lines(self) -> None:
+        """From here on lines are ours, by a wall clock that stands where it stands now."""
+        try:
+            self._last = int(self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM story").fetchone()[0])
+        except _DAMAGED:
+            self._last = 0
+        self._before = self._last
+        """The last line of an earlier officer."""
+        self._clocks: deque[tuple[int, float]] = deque([(self._last, _to_wall_s())], maxlen=JUMPS_KEPT)
+        """(line, wall clock less the boot clock from the line after it on), a new one at each jump."""
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -84,7 +109,7 @@ class SqliteJournal:
 
     def _begin_anew(self, damage: Exception) -> sqlite3.Connection:
         """Put the damaged file aside, make a new one."""
-        aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+        aside = self._aside()
         self.lost = f"the journal could not be read ({damage}); it was put aside as {aside.name}"
         try:
             for suffix in ("", "-wal", "-shm"):
@@ -95,6 +120,18 @@ class SqliteJournal:
         except (*_DAMAGED, OSError) as problem:
             self.lost = f"{self.lost}; a new one could not be made ({problem}): nothing is stored"
             return self._connect(":memory:")
+
+    def _aside(self) -> Path:
+        """A fresh name for a damaged file; of those before the newest stay."""
+        with suppress(OSError):
+            older = sorted(self.path.parent.glob(f"{self.path.name}.damaged-*[0-9]"), key=lambda one: one.stat().st_mtime)
+            for one in older[: max(len(older) - DAMAGED_KEPT + 1, 0)]:
+                for suffix in ("", "-wal", "-shm"):
+                    one.with_name(one.name + suffix).unlink(missing_ok=True)
+        number = int(time.time())
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        return aside
 
     def _close_to_others(self) -> None:
         """The journal holds the keys of callers. SQLite gives the files beside it the mode of the file itself."""
@@ -171,12 +208,16 @@ class SqliteJournal:
                     raise
                 self._db.close()
                 self._db = self._begin_anew(problem)
+                self._begin_lines()
                 self._commit(lines)
         except _DAMAGED as problem:
             raise JournalError(f"the journal {self.path} took nothing: {problem}") from problem
 
     def _commit(self, lines: Sequence[Line]) -> None:
-        now_s, wall_s = time.monotonic(), time.time()
+        now_s, wall_s, to_wall_s = time.monotonic(), time.time(), _to_wall_s()
+        if abs(to_wall_s - self._clocks[-1][1]) > JUMP_S:
+            self._clocks.append((self._last, to_wall_s))
+        told = self._last
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for agent_id, life, spec, end, because in lines:
@@ -184,22 +225,30 @@ class SqliteJournal:
                     self._db.execute(_UPSERT, (agent_id, life, spec, end, now_s, self._writes))
                 else:
                     self._db.execute("UPDATE agents SET life = ?, end = ?, touched = ? WHERE agent_id = ?", (life, end, self._writes, agent_id))
-                self._db.execute(_TELL, (wall_s, agent_id, f"{life}: {because}"))
+                told = self._db.execute(_TELL, (wall_s, agent_id, f"{life}: {because}")).lastrowid or told
             if self._writes % PRUNE_EVERY < len(lines):
                 self._prune()
+        self._last = told
 
     def _prune(self) -> None:
         """Forget the oldest ended agents and lines; live ones are never forgotten."""
         self._db.execute("DELETE FROM agents WHERE life = 'ended' AND rowid NOT IN (SELECT rowid FROM agents WHERE life = 'ended' ORDER BY rowid DESC LIMIT ?)", (ENDED_KEPT,))
         self._db.execute("DELETE FROM story WHERE seq <= (SELECT MAX(seq) FROM story) - ?", (STORY_KEPT,))
 
-    def story(self, agent_id: str) -> list[tuple[float, str]]:
-        """(wall-clock second, line) recorded about an agent, oldest first; at most the last 500."""
+    def story(self, agent_id: str) -> list[Told]:
+        """What was recorded about an agent, in the order of recording; at most the last 500 lines."""
         try:
-            rows = self._db.execute("SELECT at_s, line FROM story WHERE agent_id = ? ORDER BY seq DESC LIMIT 500", (agent_id,)).fetchall()
+            rows = self._db.execute("SELECT seq, at_s, line FROM story WHERE agent_id = ? ORDER BY seq DESC LIMIT 500", (agent_id,)).fetchall()
         except _DAMAGED:
             return []
-        return [(at_s, line) for at_s, line in reversed(rows)]
+        return [Told(self._in_todays_clock(seq, at_s), line, seq > self._before) for seq, at_s, line in reversed(rows)]
+
+    def _in_todays_clock(self, seq: int, at_s: float) -> float:
+        """When a line of ours was recorded, had the clock stood as it does now; of others nobody knows how theirs stood."""
+        if seq <= self._before:
+            return at_s
+        to_wall_s = next((then_s for after, then_s in reversed(self._clocks) if after < seq), self._clocks[0][1])
+        return at_s - to_wall_s + _to_wall_s()
 
     def close(self) -> None:
         """Close the file."""

@@ -208,6 +208,7 @@ class Officer:
         if time.monotonic() - self._there_s > ABSENT_S:
             self._tick()
         self._there_s = time.monotonic()
+        self._office.almanac.look()
         asyncio.get_running_loop().call_later(THERE_S, self._be_there)
 
     def _rebuild(self) -> None:

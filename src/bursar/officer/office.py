@@ -12,6 +12,7 @@ from bursar.core.state import State
 from bursar.errors import InvalidPolicy
 from bursar.model.agents import Spec
 from bursar.model.policy import Policy
+from bursar.officer.clock import Almanac
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
 from bursar.officer.outputs import Outputs
@@ -41,6 +42,7 @@ class Office:
     sense: Sense
     stream: Stream
     hands: Hands
+    almanac: Almanac = field(default_factory=Almanac)
     version: int = 0
     """Grows with each change of state: what was answered before it may be stale."""
     pid: int = field(default_factory=os.getpid)

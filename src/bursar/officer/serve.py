@@ -247,10 +247,8 @@ class Desk:
         return views.status(self._office.state) | self._office.condition()
 
     def _pressure(self) -> dict[str, Any]:
-        now_s = time.monotonic()
-        found = views.pressure(self._office.state, now_s)
-        to_wall_s = time.time() - now_s
-        return found | {"steps": [{"at": clock_text(at_s + to_wall_s), "at_s": at_s, "line": line} for at_s, line in found["steps"]]}
+        found, wall_s = views.pressure(self._office.state, time.monotonic()), self._office.almanac.wall_s
+        return found | {"steps": [{"at": clock_text(wall_s(at_s)), "at_s": at_s, "line": line} for at_s, line in found["steps"]]}
 
     def _inspect(self, agent_id: str) -> dict[str, Any] | None:
         office = self._office
@@ -286,11 +284,10 @@ class Desk:
     def _explain(self, agent_id: str) -> dict[str, Any] | None:
         """The journal's lines from before this officer, then what this one remembers."""
         office = self._office
-        to_wall_s = time.time() - time.monotonic()
         known = views.story(office.state, agent_id)
-        lived = [(at_s + to_wall_s, line) for at_s, line in known or ()]
+        lived = [(office.almanac.wall_s(at_s), line) for at_s, line in known or ()]
         ours_since_s = lived[0][0] - SAME_MOMENT_S if lived else float("inf")
-        stored = [(at_s, line) for at_s, line in office.journal.story(agent_id) if at_s < ours_since_s]
+        stored = [(told.at_s, told.line) for told in office.journal.story(agent_id) if not told.is_ours or told.at_s < ours_since_s]
         story = [f"{clock_text(at_s)} {line}" for at_s, line in stored + lived]
         return {"agent": agent_id, "story": story} if story else None
 
@@ -335,5 +332,8 @@ def digest(key: str) -> str:
 
 
 def clock_text(wall_s: float) -> str:
-    """Local time with milliseconds, as people compare it with their own logs."""
-    return datetime.fromtimestamp(wall_s).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
+    """Local time with milliseconds, as people compare it with their own logs; the number itself where it is no time."""
+    try:
+        return datetime.fromtimestamp(wall_s).astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
+    except (ValueError, OverflowError, OSError, TypeError):
+        return f"{wall_s} s"

@@ -1,0 +1,147 @@
+"""The kernel says no, or the file is gone in the middle: the officer goes on, nobody else is touched, and what had to wait is done later."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.officer.world import MIB, World, lives, until
+
+pytestmark = pytest.mark.kernel
+
+LIMITS = ("--request", "cpu=0.02,memory=16MiB", "--limit", "memory=64MiB,pids=32")
+
+
+@pytest.fixture
+def world(private: World) -> World:
+    """A world with an officer whose machine can fail, and an innocent agent."""
+    private.up_faulty()
+    private.detach("innocent", *LIMITS)
+    return private
+
+
+def unharmed(world: World, officer: int) -> None:
+    """The same officer, no rebuild, and the innocent agent as it was."""
+    assert world.officer_pid() == officer
+    assert "the machine broke" not in world.log()
+    assert world.life("innocent") == "running"
+    assert lives(world.inspect("innocent")["main_pid"])
+    assert (world.kernel.memory_limit("innocent"), world.kernel.pids_limit("innocent")) == (64 * MIB, 32)
+
+
+@pytest.mark.parametrize("verb", ["open", "read", "pread"])
+def test_a_file_that_is_gone_in_the_middle_of_a_reading(world: World, verb: str):
+    """ENODEV, as of a cgroup that is removed at that moment: a value, not an error; the next reading is whole."""
+    officer = world.officer_pid()
+    world.detach("read", *LIMITS)
+    world.fail((verb, "agents/read", "ENODEV", 30))
+    until(lambda: world.hits().get(f"{verb} agents/read", 0) >= 5, "it has hit")
+    world.fail()
+    until(lambda: world.inspect("read")["reading"] is not None, "it is read again")
+    assert world.life("read") == "running"
+    world.ask("kill", agent="read")
+    assert world.kernel.standing("read") == []
+    unharmed(world, officer)
+
+
+def test_a_removal_that_is_refused_is_tried_until_it_is_done(world: World):
+    """EBUSY on rmdir: whoever waits for the end waits a moment longer, the name is free afterwards."""
+    officer = world.officer_pid()
+    world.detach("busy", *LIMITS)
+    pid = world.inspect("busy")["main_pid"]
+    world.fail(("rmdir", "agents/busy", "EBUSY", 12))
+    world.ask("kill", agent="busy")
+    assert world.hits()["rmdir agents/busy"] > 0
+    assert (lives(pid), world.kernel.standing("busy")) == (False, [])
+    world.fail()
+    world.detach("busy", *LIMITS)
+    assert world.life("busy") == "running"
+    unharmed(world, officer)
+
+
+@pytest.mark.parametrize("error", ["EBUSY", "EINVAL", "EIO"])
+def test_a_limit_that_cannot_be_written_leaves_the_old_one(world: World, error: str):
+    """It is said; what should be there is written when it can be."""
+    officer = world.officer_pid()
+    world.detach("kept", *LIMITS)
+    world.fail(("write", "memory.limit_in_bytes" if not world.kernel.is_v2 else "memory.max", error, 1))
+    answer = world.ask("resize", agent="kept", limits={"memory": 96 * MIB})
+    assert answer["deferred"], answer
+    assert world.kernel.memory_limit("kept") in (64 * MIB, 96 * MIB)
+    world.fail()
+    world.ask("resize", agent="kept", limits={"memory": 128 * MIB})
+    until(lambda: world.kernel.memory_limit("kept") == 128 * MIB, "the new limit stands")
+    unharmed(world, officer)
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "error"), [("mkdir", "agents/never", "ENOSPC"), ("write", "never/", "EINVAL"), ("write", "cgroup.procs", "EBUSY"), ("open", "agents/never", "EIO")]
+)
+def test_a_start_that_the_kernel_refuses_leaves_nothing(world: World, verb: str, path: str, error: str):
+    """Its caller reads why; no half-made cell, no held lease; the next start goes well."""
+    officer, before = world.officer_pid(), world.ask("status")["held"]
+    world.fail((verb, path, error, 3))
+    done = world.bursar("run", "--detach", "--name", "never", *LIMITS, "--", "sleep", "1000")
+    assert done.returncode == 125, done
+    assert "never" in done.stderr
+    world.fail()
+    world.await_no_cell("never")
+    until(lambda: world.ask("status")["held"] == before, "nothing is held")
+    world.detach("never", *LIMITS)
+    unharmed(world, officer)
+
+
+def test_a_freeze_that_fails_is_tried_again(world: World):
+    """What was asked for stands in the end."""
+    officer = world.officer_pid()
+    world.detach("still", *LIMITS)
+    world.fail(("write", "still/cgroup.freeze", "EIO", 1))
+    world.ask("freeze", agent="still")
+    until(lambda: world.kernel.is_frozen("still"), "it stands still")
+    world.ask("thaw", agent="still")
+    until(lambda: not world.kernel.is_frozen("still"), "it runs")
+    unharmed(world, officer)
+
+
+def test_half_made_trees_are_finished_or_removed(world: World):
+    """Directories of agents in some hierarchies only, by an officer that died, with and without a process: the next one starts and cleans up, and touches nobody."""
+    world.kill_officer()
+    kernel = world.kernel
+    hierarchies = list(dict.fromkeys(str(kernel.directory(name, "")) for name in kernel.roots))
+    for number, agents in enumerate(hierarchies):
+        Path(f"{agents}/half-{number}").mkdir()
+    Path(f"{kernel.directory('unified', '')}/half-{len(hierarchies)}/main").mkdir(parents=True)
+    officer = world.up()
+    for number in range(len(hierarchies) + 1):
+        world.await_no_cell(f"half-{number}")
+    unharmed(world, officer)
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_clock_that_is_set_changes_nothing_but_the_time_that_is_shown(world: World, years: int):
+    """By ten years, both ways, under a running officer: bounds end in their time, nobody expires, stories keep their order, ages stay what they are."""
+    officer = world.officer_pid()
+    world.detach("beats", "--ttl", "600", *LIMITS)
+    world.detach("frozen", *LIMITS)
+    world.detach("holder", "--request", "seat=1")
+    waiting = world.start("run", "--name", "waiting", "--request", "seat=1", "--wait", "600", "--", "true")
+    until(lambda: world.life("waiting") == "queued", "it waits")
+    world.ask("freeze", agent="frozen", for_s=1.0)
+    world.fail(wall_s=years * 365 * 86400.0)
+    until(lambda: not world.kernel.is_frozen("frozen"), "its bound is over")
+    world.ask("resize", agent="frozen", limits={"memory": 96 * MIB})
+    assert (world.life("beats"), world.life("waiting"), waiting.poll()) == ("running", "queued", None)
+    assert 0 <= world.row("beats")["since_s"] < 120
+    story = world.ask("explain", agent="frozen")["story"]
+    shown = [line[:23] for line in story]
+    assert shown == sorted(shown), story
+    assert len(story) == len({line[24:] for line in story}), story
+    world.ask("kill", agent="frozen")
+    world.kill_officer()
+    world.up()
+    told = [line[24:].partition(":")[0] for line in world.ask("explain", agent="frozen")["story"]]
+    assert told[0] == "starting", told
+    assert told[-1] == "ended", told
+    assert (world.life("beats"), waiting.poll()) == ("running", None)
+    assert world.bursar("kill", "holder").returncode == 0
+    assert waiting.wait(30) == 0
+    assert officer
