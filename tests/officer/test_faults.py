@@ -1,10 +1,11 @@
 """The kernel says no, or the file is gone in the middle: the officer goes on, nobody else is touched, and what had to wait is done later."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.officer.world import MIB, World, lives, until
+from tests.officer.world import BURSAR, MIB, World, lives, until
 
 pytestmark = pytest.mark.kernel
 
@@ -145,3 +146,41 @@ def test_a_clock_that_is_set_changes_nothing_but_the_time_that_is_shown(world: W
     assert world.bursar("kill", "holder").returncode == 0
     assert waiting.wait(30) == 0
     assert officer
+
+
+OTHER_CLOCK = ("unshare", "--time", "--monotonic", "1000000", "--boottime", "1000000", "--fork")
+
+
+def up_by(world: World, prefix: tuple[str, ...]) -> int:
+    """An officer whose own clock is another one; its pid."""
+    done = subprocess.run([*prefix, BURSAR, "up", "--detach"], env=world.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True)
+    assert done.returncode == 0, done.stderr + world.log()
+    return world.officer_pid()
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["forwards", "back"])
+def test_an_officer_with_another_clock_of_its_own_takes_up_what_stands(private: World, ahead: bool):
+    """As after a move into another container: eleven days ahead, or back. No lease ends for it, a bounded freeze ends, who waits keeps its place."""
+    if subprocess.run([*OTHER_CLOCK, "true"], capture_output=True).returncode:
+        pytest.skip("this kernel has no time namespaces, or not for us")
+    first, second = ((), OTHER_CLOCK) if ahead else (OTHER_CLOCK, ())
+    up_by(private, first)
+    private.detach("beats", "--ttl", "600", *LIMITS)
+    private.detach("frozen", *LIMITS)
+    private.detach("holder", "--request", "seat=1")
+    waiting = [private.start("run", "--no-up", "--name", f"w{number}", "--request", "seat=1", "--wait", "600", "--", "true") for number in range(2)]
+    for number in range(2):
+        until(lambda number=number: private.life(f"w{number}") == "queued", "it waits")
+    pids = {name: private.inspect(name)["main_pid"] for name in ("beats", "frozen", "holder")}
+    private.ask("freeze", agent="frozen", for_s=5.0)
+    until(lambda: private.kernel.is_frozen("frozen"), "it stands still")
+    private.kill_officer()
+    officer = up_by(private, second)
+    until(lambda: not private.kernel.is_frozen("frozen"), "its bound is over", 15)
+    until(lambda: private.row("frozen")["restraints"] == [], "nothing holds it any more")
+    assert {name: private.inspect(name)["main_pid"] for name in pids} == pids
+    assert all(map(lives, pids.values()))
+    assert [private.life(f"w{number}") for number in range(2)] == ["queued", "queued"]
+    assert private.bursar("kill", "holder").returncode == 0
+    assert [client.wait(30) for client in waiting] == [0, 0]
+    assert private.officer_pid() == officer

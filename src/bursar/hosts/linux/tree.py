@@ -21,7 +21,7 @@ Record = dict[str, str]
 """Where the tree is: {"back_end": …, hierarchy: directory of the root}. The officer stores it and gives it to open_host."""
 FOLDERS = ("officer", "keepers", "agents")
 MAIN_MARK = "main"
-"""The mark that `hold_main` leaves: pid and start time of the command."""
+"""The mark that `mark_main` leaves: pid and start time of the command, the latter also counted from that of the first process."""
 _MARK = "user.bursar."
 LAZY = frozenset({CPUSET})
 
@@ -229,15 +229,22 @@ class Tree:
 
     def mark_main(self, agent_id: str, pid: int) -> None:
         """Remember which process is the command, so that the next officer knows it again."""
-        self.mark(agent_id, {MAIN_MARK: f"{pid} {process.start_time(pid)}"})
+        self.mark(agent_id, {MAIN_MARK: f"{pid} {process.start_time(pid)} {_since_first(pid)}"})
 
     def main_pid(self, agent_id: str, marks: dict[str, str]) -> int | None:
         """The command's process, if it lives, is the one that was marked, and is still a member."""
         words = marks.get(MAIN_MARK, "").split()
-        if len(words) != 2 or not all(word.isdigit() for word in words):
+        if len(words) not in (2, 3) or not all(word.isdigit() for word in words):
             return None
-        pid, started = int(words[0]), int(words[1])
-        return pid if process.start_time(pid) == started and self.agent_of(pid) == agent_id else None
+        pid = int(words[0])
+        is_same = process.start_time(pid) == int(words[1]) or (len(words) == 3 and _since_first(pid) == int(words[2]))
+        return pid if is_same and self.agent_of(pid) == agent_id else None
+
+
+def _since_first(pid: int) -> int | None:
+    """Ticks from the start of the first process to that of this one: the same by every clock, also in another time namespace; None when it is gone."""
+    first, started = process.start_time(1), process.start_time(pid)
+    return None if first is None or started is None else started - first
 
 
 def _is_below(path: str, top: str) -> bool:
