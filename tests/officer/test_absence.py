@@ -15,7 +15,7 @@ from tests.officer.world import SLOWNESS, World, end, lives, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180 * SLOWNESS)]
 
-TTL_S = 2.0 * SLOWNESS
+TTL_S = 1.2 * SLOWNESS
 FREEZE_S = 1.0
 
 

@@ -9,6 +9,8 @@ from tests.officer.world import BURSAR, MIB, World, lives, until
 
 pytestmark = pytest.mark.kernel
 
+LONG = pytest.mark.slow
+"""Of several faults of a kind `make test` tries one, `make soak` all."""
 LIMITS = ("--request", "cpu=0.02,memory=16MiB", "--limit", "memory=64MiB,pids=32")
 
 
@@ -29,7 +31,7 @@ def unharmed(world: World, officer: int) -> None:
     assert (world.kernel.memory_limit("innocent"), world.kernel.pids_limit("innocent")) == (64 * MIB, 32)
 
 
-@pytest.mark.parametrize("verb", ["open", "read", "pread"])
+@pytest.mark.parametrize("verb", ["open", pytest.param("read", marks=LONG), pytest.param("pread", marks=LONG)])
 def test_a_file_that_is_gone_in_the_middle_of_a_reading(world: World, verb: str):
     """ENODEV, as of a cgroup that is removed at that moment: a value, not an error; the next reading is whole."""
     officer = world.officer_pid()
@@ -59,7 +61,7 @@ def test_a_removal_that_is_refused_is_tried_until_it_is_done(world: World):
     unharmed(world, officer)
 
 
-@pytest.mark.parametrize("error", ["EBUSY", "EINVAL", "EIO"])
+@pytest.mark.parametrize("error", ["EBUSY", pytest.param("EINVAL", marks=LONG), pytest.param("EIO", marks=LONG)])
 def test_a_limit_that_cannot_be_written_leaves_the_old_one(world: World, error: str):
     """It is said; what should be there is written when it can be."""
     officer = world.officer_pid()
@@ -75,7 +77,13 @@ def test_a_limit_that_cannot_be_written_leaves_the_old_one(world: World, error: 
 
 
 @pytest.mark.parametrize(
-    ("verb", "path", "error"), [("mkdir", "agents/never", "ENOSPC"), ("write", "never/", "EINVAL"), ("write", "cgroup.procs", "EBUSY"), ("open", "agents/never", "EIO")]
+    ("verb", "path", "error"),
+    [
+        ("write", "cgroup.procs", "EBUSY"),
+        pytest.param("mkdir", "agents/never", "ENOSPC", marks=LONG),
+        pytest.param("write", "never/", "EINVAL", marks=LONG),
+        pytest.param("open", "agents/never", "EIO", marks=LONG),
+    ],
 )
 def test_a_start_that_the_kernel_refuses_leaves_nothing(world: World, verb: str, path: str, error: str):
     """Its caller reads why; no half-made cell, no held lease; the next start goes well."""
@@ -117,7 +125,7 @@ def test_half_made_trees_are_finished_or_removed(world: World):
     unharmed(world, officer)
 
 
-@pytest.mark.parametrize("years", [-10, 10])
+@pytest.mark.parametrize("years", [-10, pytest.param(10, marks=LONG)])
 def test_a_clock_that_is_set_changes_nothing_but_the_time_that_is_shown(world: World, years: int):
     """By ten years, both ways, under a running officer: bounds end in their time, nobody expires, stories keep their order, ages stay what they are."""
     officer = world.officer_pid()
@@ -158,7 +166,7 @@ def up_by(world: World, prefix: tuple[str, ...]) -> int:
     return world.officer_pid()
 
 
-@pytest.mark.parametrize("ahead", [True, False], ids=["forwards", "back"])
+@pytest.mark.parametrize("ahead", [pytest.param(True, id="forwards"), pytest.param(False, id="back", marks=LONG)])
 def test_an_officer_with_another_clock_of_its_own_takes_up_what_stands(private: World, ahead: bool):
     """As after a move into another container: eleven days ahead, or back. No lease ends for it, a bounded freeze ends, who waits keeps its place."""
     if subprocess.run([*OTHER_CLOCK, "true"], capture_output=True).returncode:

@@ -20,20 +20,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from bursar.app import gpus
 from bursar.app.reloading import Reloading
-from bursar.errors import BursarError, HostError
+from bursar.errors import BursarError, HostError, InvalidPolicy
 from bursar.hosts.linux import files
 from bursar.hosts.linux.kernel_calls import lock_memory
-from bursar.hosts.linux.root import open_host
+from bursar.hosts.linux.root import belongs_to, claim, open_host
 from bursar.journal.sqlite import SqliteJournal
-from bursar.model.policy import Policy
+from bursar.model.policy import Policy, check_policy
 from bursar.officer.loop import Officer
 from bursar.wire import places
 from bursar.wire.configuration import configuration_file, policy_in_force
 from bursar.wire.wrapper import NAME as WRAPPER
 from bursar.wire.wrapper import render_wrapper
 
+POLICY = "policy.json"
+"""In the state directory: the policy in force."""
 LEAVES_S = 2.0
 """From the last answer of a leaving officer to the end of its process."""
 LOOK_S = 0.5
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload: a terminal that closes ends nobody
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(policy_in_force(configuration_file(options.config)), parent=options.ends_with, config=options.config and os.path.abspath(options.config))
+        return serve(options.config and os.path.abspath(options.config), parent=options.ends_with)
     except HostError as problem:
         sys.stderr.write(f"bursar: error: {problem}\n")
         return 1
@@ -72,22 +76,36 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def serve(policy: Policy, parent: int | None = None, config: str | None = None) -> int:
-    """Hold the locks, open everything, run. With a *parent* nothing is left once its agents have ended. *config*: the file that was named. Raises BursarError."""
+def serve(config: str | None, parent: int | None = None) -> int:
+    """Hold the locks, open everything, run. *config*: the file that was named. With a *parent* nothing is left once its agents have ended. Raises BursarError."""
     state_dir, runtime = Path(places.state_dir()), Path(places.runtime_dir())
-    socket = Path(places.socket_path())
+    socket, name = Path(places.socket_path()), tree_name(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for directory in (runtime, socket.parent):
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     lock = hold_lock(runtime / "officer.lock", os.O_RDWR | os.O_CREAT)
     if lock is None:
         raise HostError(f"an officer runs already on {socket}; `bursar status` asks it, `bursar down` ends it")
-    record_path = runtime / "tree.json"
-    host = open_host(read_record(record_path), tree_name(state_dir), disk=str(state_dir))
+    host = open_host(own_record(runtime / "tree.json", name), name, disk=str(state_dir))
+    policy, trouble = chosen_policy(config, state_dir, has_agents=bool(host.seen()))
     tree_lock = hold_tree(host.record["unified"])
-    replace(record_path, json.dumps(host.record), 0o644)
-    replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755)
-    officer = Officer(policy=policy, host=host, journal=SqliteJournal(state_dir / "journal.sqlite"), socket=socket, runtime=runtime, gpus=found_gpus())
+    claim(host.record, name)
+    lost = [
+        replace(runtime / "tree.json", json.dumps(host.record), 0o644),
+        replace(runtime / WRAPPER, render_wrapper(*wrapped(host.record), str(runtime)), 0o755),
+        None if trouble else keep_policy(state_dir, policy),
+    ]
+    officer = Officer(
+        policy=policy,
+        host=host,
+        journal=SqliteJournal(state_dir / "journal.sqlite"),
+        socket=socket,
+        runtime=runtime,
+        gpus=found_gpus(),
+        keep_policy=lambda policy: keep_policy(state_dir, policy),
+        configuration=trouble or "ok",
+        lost=[one for one in lost if one],
+    )
     spare_collector()
     officer.memory_locked = lock_memory()
     code = asyncio.run(run(officer, socket, parent, config))
@@ -96,6 +114,43 @@ def serve(policy: Policy, parent: int | None = None, config: str | None = None) 
     if parent is not None and officer.left_nothing:
         shutil.rmtree(state_dir, ignore_errors=True)
     return code
+
+
+def own_record(path: Path, name: str) -> dict[str, str] | None:
+    """Where our tree is, from an earlier officer. One that leads to somebody else's is not believed: nothing of it is touched, ours is found by its name."""
+    record = read_record(path)
+    if record is not None and not belongs_to(record, name):
+        log.warning("the record of the tree is not believed, ours is looked for by its name record=%s", json.dumps(record)[:400])
+        return None
+    return record
+
+
+def chosen_policy(config: str | None, state_dir: Path, *, has_agents: bool) -> tuple[Policy, str | None]:
+    """The policy to rule by, and what is wrong with it. Raises InvalidPolicy.
+
+    A configuration that broke since leaves no agents alone: while some stand, the last one that was in force goes on.
+    """
+    try:
+        return policy_in_force(configuration_file(config)), None
+    except InvalidPolicy as problem:
+        before = kept_policy(state_dir) if has_agents else None
+        if before is None:
+            raise
+        log.error("configuration not read, the one before is in force reason=%s", problem)
+        return before, f"not read at the start, the one before is in force: {problem}"
+
+
+def keep_policy(state_dir: Path, policy: Policy) -> str | None:
+    """For the next officer. Why it could not be kept; None when it was."""
+    return replace(state_dir / POLICY, msgspec.json.encode(policy).decode(), 0o600)
+
+
+def kept_policy(state_dir: Path) -> Policy | None:
+    """The last that was in force; None when there is none that can be read."""
+    try:
+        return check_policy(msgspec.json.decode((state_dir / POLICY).read_bytes(), type=Policy))
+    except (OSError, ValueError, BursarError):
+        return None
 
 
 def found_gpus() -> tuple[int, ...]:
@@ -189,17 +244,24 @@ def hold_lock(path: Path, flags: int) -> int | None:
             return descriptor
 
 
-def replace(path: Path, text: str, mode: int) -> None:
+def replace(path: Path, text: str, mode: int) -> str | None:
     """Put *text* into the place of what was at *path*, whole: a shell that runs the old wrapper reads it to its end, and none reads half of a new one.
 
-    What says so already is left: an officer comes back also to a full disk.
+    What says so already is left. Why it could not be written (a full disk), None when it is there: an officer comes back all the same.
     """
     if _says(path, text, mode):
-        return
+        return None
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.chmod(mode)
-    fresh.rename(path)
+    try:
+        fresh.write_text(text)
+        fresh.chmod(mode)
+        fresh.rename(path)
+    except OSError as problem:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        log.warning("not written path=%s reason=%s", path, problem.strerror)
+        return f"{path} could not be written ({problem.strerror})"
+    return None
 
 
 def _says(path: Path, text: str, mode: int) -> bool:

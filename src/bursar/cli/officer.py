@@ -17,8 +17,8 @@ from bursar.cli.question import Answer, Json, ask, connect, print_json
 from bursar.errors import BadInput, BursarError, NoOfficer, Refused
 from bursar.wire.client import Connection
 from bursar.wire.configuration import configuration_file, keep_dry_run, policy_in_force, read_policy
-from bursar.wire.places import inside_agent, socket_path, state_dir
-from bursar.wire.summon import LOG, LOOK_S, START_S, officer_environment, start_officer
+from bursar.wire.places import inside_agent, runtime_dir, socket_path, state_dir
+from bursar.wire.summon import LOOK_S, START_S, officer_environment, open_log, start_officer
 
 LEAVE_S = 10.0
 """From the answer to `down` to the closed socket."""
@@ -62,8 +62,9 @@ def up(config: Config = "", chosen_dir: StateDir = "", detach: Detach = False, d
 def _start_behind(command: list[str]) -> None:
     """Start *command* in a session of its own; returns when it answers. Raises NoOfficer with the last line of its log when it does not."""
     os.makedirs(state_dir(), exist_ok=True)
-    path = os.path.join(state_dir(), LOG)
-    with open(path, "ab") as log:
+    os.makedirs(runtime_dir(), exist_ok=True)
+    with open(open_log(), "ab") as log:
+        path = os.readlink(f"/proc/self/fd/{log.fileno()}")
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/", umask=0o022, env=officer_environment())
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s:

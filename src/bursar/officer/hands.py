@@ -304,6 +304,14 @@ class Hands:
         self.ceiling = f"not in force: {problem}"
         self._ceiling_due = self._ceiling_due or ceiling  # a later one wins
 
+    def later(self, job: Callable[[], object]) -> None:
+        """Something that may wait for a disk, and that nobody waits for."""
+
+        def done() -> None:
+            job()
+
+        self._reclaimer.submit(done)
+
     def shutdown(self) -> None:
         """Leave the loop once everything said so far has left."""
         self._leave()

@@ -11,7 +11,9 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from bursar import descriptors
@@ -51,10 +53,27 @@ MOST_REBUILDS = 5
 class Officer:
     """Puts host, journal and machine into one loop. `run` returns when it is to leave; agents live on."""
 
-    def __init__(self, *, policy: Policy, host: Host, journal: Journal, socket: Path, runtime: Path, gpus: tuple[int, ...] = ()) -> None:
-        """*gpus*: the numbers of the devices that were found. Raises InvalidPolicy for groups that this machine does not have, BadInput for amounts that cannot be read."""
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        host: Host,
+        journal: Journal,
+        socket: Path,
+        runtime: Path,
+        gpus: tuple[int, ...] = (),
+        keep_policy: Callable[[Policy], str | None] = lambda policy: None,
+        configuration: str = "ok",
+        lost: Sequence[str] = (),
+    ) -> None:
+        """*gpus*: the numbers of the devices that were found. *keep_policy*: called with each that comes into force, in a thread; why it could not be kept.
+
+        *configuration*, *lost*: what is wrong with the policy, and what could not be written, for `status`.
+        Raises InvalidPolicy for groups that this machine does not have, BadInput for amounts that cannot be read.
+        """
         self._policy, self._host, self._journal, self._socket, self._runtime = policy, host, journal, socket, runtime
-        self._gpus = gpus
+        self._gpus, self._keep_policy = gpus, keep_policy
+        self._configuration, self._lost = configuration, lost
         self._groups = group_ids(policy)
         self._first = self._new_state(policy)
         self._inbox: deque[Event] = deque()
@@ -127,6 +146,8 @@ class Officer:
             hands=hands,
             admin_gid=self._groups[1],
             memory_locked=self.memory_locked,
+            configuration=self._configuration,
+            lost=list(self._lost),
         )
 
     def _prepare(self, ceiling: Limits) -> None:
@@ -146,6 +167,7 @@ class Officer:
         socket_gid, self._office.admin_gid = group_ids(policy)
         self._office.policy, self._office.configuration = policy, "ok"
         self._patrolling.bound(policy.sense.patrol_s)
+        self._office.hands.later(partial(self._keep_policy, policy))
         open_to(self._office.socket, socket_gid)
 
     def _patrolled(self) -> list[str]:

@@ -50,7 +50,9 @@ class Office:
     admin_gid: int | None = None
     """Members of this group act on everybody's agents."""
     configuration: str = "ok"
-    """Why the last SIGHUP changed nothing, as long as that is so."""
+    """Why the last SIGHUP changed nothing, or which policy counts instead of one that cannot be read, as long as that is so."""
+    lost: list[str] = field(default_factory=list)
+    """What could not be written at the start."""
     memory_locked: bool = False
     """Our memory stays in memory when the machine has none left."""
 
@@ -74,7 +76,12 @@ class Office:
         return [f"{part}: {said}" for part, said in self._parts().items() if said != "ok"] + ([f"descriptors: {short}"] if short else [])
 
     def _parts(self) -> dict[str, str]:
-        return {"journal": self.recorder.failing or self.journal.lost or "ok", "ceiling": self.hands.ceiling, "configuration": self.configuration}
+        return {
+            "journal": self.recorder.failing or self.journal.lost or "ok",
+            "ceiling": self.hands.ceiling,
+            "configuration": self.configuration,
+            "files": "; ".join(self.lost) or "ok",
+        }
 
 
 def group_id(name: str, field: str) -> int | None:

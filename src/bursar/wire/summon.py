@@ -43,7 +43,7 @@ def start_officer(path: str) -> None:
         _make_directory(state_dir(), 0o700)
         _make_directory(runtime_dir(), 0o755)
         lock = os.open(os.path.join(runtime_dir(), "summon.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        log = os.open(os.path.join(state_dir(), LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = open_log()
     except OSError as problem:
         raise NoOfficer(f"no officer answers at {path}, and none can be started: {problem.filename}: {problem.strerror}") from problem
     try:
@@ -51,6 +51,15 @@ def start_officer(path: str) -> None:
     finally:
         os.close(lock)
         os.close(log)
+
+
+def open_log() -> int:
+    """The officer's log, to be appended to: in the state directory, or where that takes nothing (read-only, say) in the runtime directory. Raises OSError."""
+    how = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(os.path.join(state_dir(), LOG), how, 0o600)
+    except OSError:
+        return os.open(os.path.join(runtime_dir(), LOG), how, 0o600)
 
 
 def _make_directory(path: str, mode: int) -> None:
@@ -66,7 +75,7 @@ def _locked_start(path: str, lock: int, log: int, deadline_s: float) -> None:
     while not _locks(lock):
         if _answers(path):
             return
-        _pause(path, deadline_s)
+        _pause(path, log, deadline_s)
     if _answers(path):
         return
     officer = os.fork()
@@ -75,7 +84,7 @@ def _locked_start(path: str, lock: int, log: int, deadline_s: float) -> None:
     while not _answers(path):
         if os.waitpid(officer, os.WNOHANG)[0]:
             raise NoOfficer(f"the officer could not start: {_last_line(log)}")
-        _pause(path, deadline_s)
+        _pause(path, log, deadline_s)
 
 
 def _become_officer(log: int) -> "NoReturn":
@@ -135,9 +144,9 @@ def _answers(path: str) -> bool:
     return True
 
 
-def _pause(path: str, deadline_s: float) -> None:
+def _pause(path: str, log: int, deadline_s: float) -> None:
     if time.monotonic() > deadline_s:
-        raise NoOfficer(f"the officer did not answer at {path} within {START_S:.0f} s; its log is {os.path.join(state_dir(), LOG)}")
+        raise NoOfficer(f"the officer did not answer at {path} within {START_S:.0f} s; its log is {os.readlink(f'/proc/self/fd/{log}')}")
     time.sleep(LOOK_S)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 
 from bursar.errors import HostError, NoCgroups
 from bursar.hosts.linux import files
@@ -9,9 +10,10 @@ from bursar.hosts.linux.cgroup2 import CONTROLLERS, Cgroup2Host
 from bursar.hosts.linux.host import LinuxHost
 from bursar.hosts.linux.hybrid import HybridHost
 from bursar.hosts.linux.mounts import CPUSET, UNIFIED, Base, directory_of, read_bases
-from bursar.hosts.linux.tree import Record
+from bursar.hosts.linux.tree import FOLDERS, Record
 
 _V1 = ("cpu", "pids", "memory")
+_CLAIM = "user.bursar.tree"
 _WAY_OUT = "`bursar doctor` says what is missing"
 
 
@@ -30,6 +32,29 @@ def open_host(record: Mapping[str, object] | None, name: str, *, base: str | Non
     if recorded is not None and _is_inside(recorded, bases) and _stands(recorded):
         return _host(recorded, bases, disk)
     return _host(_find(bases, name, base), bases, disk)
+
+
+def belongs_to(record: Mapping[str, object], name: str) -> bool:
+    """Whether the recorded tree is that of the officer whose trees are called *name*: a record that came from elsewhere may lead to others' cgroups.
+
+    A tree is known by its name, or where we were given a cgroup with a name of its own by the mark that `claim` leaves.
+    """
+    roots = {hierarchy: str(directory) for hierarchy, directory in record.items() if hierarchy != "back_end"}
+    if all(os.path.basename(root) == name for root in roots.values()):
+        return True
+    if set(roots) - {UNIFIED, CPUSET}:
+        return False
+    root = roots.get(UNIFIED, "")
+    try:
+        return os.getxattr(root, _CLAIM).decode(errors="replace") == name
+    except OSError:  # made before there were marks: by its shape, if it is nobody else's by name
+        return not os.path.basename(root).startswith("bursar") and all(os.path.isdir(f"{root}/{folder}") for folder in FOLDERS)
+
+
+def claim(record: Mapping[str, str], name: str) -> None:
+    """Mark the tree as that of the officer whose trees are called *name*. Nothing happens where that cannot be written."""
+    with suppress(OSError):
+        os.setxattr(record[UNIFIED], _CLAIM, name.encode())
 
 
 def _checked(record: Mapping[str, object]) -> Record | None:
