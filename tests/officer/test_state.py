@@ -178,8 +178,9 @@ class Disk:
         (self.root / "filler").unlink()
 
     def turn(self, how: str) -> None:
-        """ro or rw."""
-        subprocess.run([*self._inside, "mount", "-o", f"remount,{how}", str(self.world.state)], check=True)
+        """ro or rw; guards of an officer that died may still hold its log."""
+        words = [*self._inside, "mount", "-o", f"remount,{how}", str(self.world.state)]
+        until(lambda: subprocess.run(words, capture_output=True).returncode == 0, f"it is {how}")
 
 
 def test_a_disk_that_fills_up_stops_nobody(private: World):
