@@ -35,8 +35,8 @@ check: lint ## lint, and the tests that need neither kernel nor patience: less t
 bench: venv ## measure what docs and README claim; prints a table, needs a quiet machine
 	@$(BIN)/python -m benchmarks
 
-soak: venv ## the long tests, those marked slow
-	@$(BIN)/pytest -q -m slow --timeout 3600
+soak: venv ## the long tests; MINUTES=60 of a random life with faults (3 without), and 100,000 tool calls on a machine of numbers
+	@BURSAR_MINUTES=$(or $(MINUTES),3) $(BIN)/pytest -q -m slow --timeout 3600
 
 mutants: venv ## take each branch of the officer's deeds away and show the kernel test that notices
 	@$(BIN)/python tests/mutation/mutants.py
