@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bursar.wire.client import Connection, body_of
+from bursar.errors import NoSuchAgent
+from bursar.wire.client import Connection, Message, body_of
 from bursar.wire.start import Placement
 from tests.officer.world import PATIENCE_S, World, lives, until
 
@@ -71,7 +72,7 @@ class Sessions:
             if select.select([self.connection.fileno()], [], [], 0.005)[0]:
                 for message in self.connection.received():
                     number = int(str(message.get("id")))
-                    if number in numbers and (message.get("event") == event if event else body_of(message, number) is not None):
+                    if message.get("event") == event if event else _is_last(message, number):
                         numbers.discard(number)
             for name, pid in list(self.pids.items()):
                 if os.waitpid(pid, os.WNOHANG)[0]:
@@ -104,6 +105,14 @@ class Sessions:
         for pid in self.survivors():
             _kill(pid)
         self.connection.close()
+
+
+def _is_last(message: Message, number: int) -> bool:
+    """Nobody knows it any more: it ended before the officer came that is asked. Whether anything is left the kernel says."""
+    try:
+        return body_of(message, number) is not None
+    except NoSuchAgent:
+        return True
 
 
 def _kill(pid: int) -> None:
