@@ -22,13 +22,17 @@ SCRIPTS = {
     "reparented": "sh -c 'for i in 1 2 3; do (sleep {token}; sleep {token}) & done'",
     "ignores TERM": "(trap '' TERM HUP INT QUIT; while :; do sleep {token}; done) &",
     "stopped": "sh -c 'kill -STOP $$; sleep {token}' &",
-    "fork chain": "sh -c 'f() {{ f & }}; f; : {token}' &",
-    "fork bomb": "sh -c 'f() {{ f & f & }}; f; : {token}' 2>/dev/null &",
+    "shell chain": "sh -c 'f() {{ f & }}; f; : {token}' &",
+    "shell bomb": "sh -c 'f() {{ f & f & }}; f; : {token}' 2>/dev/null &",
+    "fork chain": "{python} -I -S {file} fork-chain {token} &",
+    "fork bomb": "{python} -I -S {file} fork-bomb {token} &",
     "ptraced": "{python} -I -S {file} ptraced {token} &",
     "dead leader": "{python} -I -S {file} dead-leader {token} &",
     "vfork": "{python} -I -S {file} vfork {token} &",
 }
 CHEAP = tuple(kind for kind, script in SCRIPTS.items() if "{python}" not in script)
+FLEETING = ("shell chain", "shell bomb")
+"""Kinds that end by themselves where no process can be forked any more."""
 STATES = {"stopped": "T", "ptraced": "t", "dead leader": "Z", "vfork": "D"}
 """How one of its processes looks when the stage is set, as in /proc/PID/stat."""
 NUMBERS = {"x86_64": {"clone": 56, "exit": 60}, "aarch64": {"clone": 220, "exit": 93}}
@@ -45,7 +49,27 @@ def script(kind, token):
 
 def may(kind):
     """Whether this machine can play it."""
-    return kind in CHEAP or kind == "ptraced" or platform.machine() in NUMBERS
+    return kind not in ("dead leader", "vfork") or platform.machine() in NUMBERS
+
+
+def fork_chain():
+    """Never the same process for long, each in a session of its own."""
+    while True:
+        try:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+        except OSError:
+            time.sleep(0.001)
+
+
+def fork_bomb():
+    """As many as may be."""
+    while True:
+        try:
+            os.fork() or os.setsid()
+        except OSError:
+            time.sleep(0.001)
 
 
 def ptraced():
@@ -75,4 +99,4 @@ def vfork():
 
 
 if __name__ == "__main__":
-    {"ptraced": ptraced, "dead-leader": dead_leader, "vfork": vfork}[sys.argv[1]]()
+    {"ptraced": ptraced, "dead-leader": dead_leader, "vfork": vfork, "fork-chain": fork_chain, "fork-bomb": fork_bomb}[sys.argv[1]]()

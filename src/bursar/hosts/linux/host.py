@@ -35,8 +35,8 @@ from bursar.seams import Notice
 _SWEEPS = 5
 _SWEEP_S = 0.4
 """A removal waits for its last processes at most five times so long; then it is Busy and tried again later."""
-_MOST_LEADERLESS = 256
-"""Of a killed cell so many processes are looked at in one go, 10 µs each; others when it is killed again."""
+_MOST_LEADERLESS = 32
+"""Of a killed cell so many processes are looked at in one go, 10 µs each: others when it is killed again, a tenth of a second later, and most are gone."""
 _MOST_SURVIVORS = 16
 """Of who does not die so many are named."""
 _LARGEST_OF = 128
