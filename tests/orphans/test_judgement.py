@@ -47,15 +47,15 @@ def test_a_server_whose_host_was_killed_is_an_orphan_with_all_that_is_below():
 
 def test_a_server_whose_host_lives_is_not_listed():
     """Its parent is the host, however its streams look."""
-    host = process(pid=30, parent=20, program="claude", variables={}, session=20)
-    shell = process(pid=20, program="bash", variables={}, session=20)
+    host = process(pid=30, parent=20, program="claude", variables={}, session=20, stdio=SERVER)
+    shell = process(pid=20, program="bash", variables={}, session=20, stdio=SERVER)
     assert judged(shell, host, process(parent=30)) == []
 
 
 def test_a_background_shell_is_spared_as_long_as_the_pid_that_its_host_left_is_that_host():
     """It was handed to pid 1 because the shell between them ended."""
-    host = process(pid=30, parent=20, program="claude", variables={}, started=90)
-    shell = process(pid=20, program="bash", variables={}, started=80)
+    host = process(pid=30, parent=20, program="claude", variables={}, started=90, stdio=SERVER)
+    shell = process(pid=20, program="bash", variables={}, started=80, stdio=SERVER)
     left = process(variables=CLAUDE | {"CLAUDE_PID": "30"}, stdio=SERVER)
     assert judged(shell, host, left) == []
     assert certain(shell, left) == [50]
@@ -67,9 +67,14 @@ def test_a_reused_pid_is_not_the_host():
     assert certain(stranger, process(variables=CLAUDE | {"CLAUDE_PID": "30"}, stdio=SERVER)) == [50]
 
 
-def test_a_process_without_a_mark_is_never_listed():
-    """However much alone it is."""
-    assert judged(process(variables={})) == []
+def test_a_process_without_a_mark_is_never_attributed():
+    """Codex gives its MCP servers none. Such a server is shown for its lost stdin, unless somebody wants it; others are not shown."""
+    (orphan,) = judged(process(variables={}))
+    assert (orphan.of, orphan.is_certain) == ("unknown", False)
+    assert "nothing in its environment tells who started it" in orphan.why[0]
+    assert judged(process(variables={}, stdio=SERVER)) == []
+    assert judged(process(variables={}, unit="inetd.service")) == []
+    assert judged(process(pid=20, program="bash", variables={}, stdio=SERVER), process(parent=20, variables={})) == []
 
 
 def test_a_daemon_that_cut_every_stream_is_not_attributed():
@@ -151,7 +156,7 @@ def test_a_process_in_a_cgroup_of_an_agent_is_not_listed_whoever_rules():
 
 def test_a_socket_alone_says_nothing():
     """It stands in people's shells too."""
-    assert judged(process(variables={"BURSAR_SOCKET": "/run/o.sock"})) == []
+    assert judged(process(variables={"BURSAR_SOCKET": "/run/o.sock"}, stdio=SERVER)) == []
 
 
 def test_every_host_of_the_table_says_by_what_it_is_known_and_where_that_is_written():
@@ -195,7 +200,7 @@ def test_no_snapshot_makes_an_orphan_of_somebody_who_is_held(processes, living, 
         top = processes[orphan.pid]
         assert orphan.why
         assert orphan.members[0] == (top.pid, top.started)
-        assert top.variables.keys() & WATCHED
+        assert top.variables.keys() & WATCHED or (top.stdio[0].is_dead and not orphan.is_certain)
         assert own not in {pid for pid, _ in orphan.members}
         parent = processes[top.parent]
         assert parent.pid == 1 or parent.program == "systemd"

@@ -8,12 +8,13 @@ A snapshot in, verdicts out; nothing here looks or signals.
 
 from collections.abc import Iterator, Mapping
 
-from bursar.model.processes import AGENT, AGENT_HOSTS, REAPERS, SESSION_KEEPERS, SOCKET, AgentHost, Orphan, Process, Stdio
+from bursar.model.processes import AGENT, AGENT_HOSTS, SESSION_KEEPERS, SOCKET, AgentHost, Orphan, Process, Stdio, adopts, is_reaper
 
 Processes = Mapping[int, Process]
 Officers = Mapping[str, frozenset[str] | None]
 """By socket: the agents that live with the officer there; None where none answered that we may believe."""
 
+NOBODYS = "nothing in its environment tells who started it; nobody holds the other end of its stdin, as with a server whose host is gone"
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -24,20 +25,20 @@ def find_orphans(processes: Processes, officers: Officers, own_pid: int) -> list
     """
     spared = set(_chain(processes, own_pid))
     below = _children(processes)
-    tops = [process for process in processes.values() if process.variables and process.pid not in spared and _is_top(processes, process)]
+    tops = [process for process in processes.values() if process.pid not in spared and _is_top(processes, process)]
     found = [orphan for top in tops if (orphan := _judge(processes, below, officers, top, spared)) is not None]
     return sorted(found, key=lambda orphan: (not orphan.is_certain, orphan.pid))
 
 
 def _is_top(processes: Processes, process: Process) -> bool:
-    """Whether it is the highest of its chain that bears marks, and has been handed to somebody who only adopts."""
+    """Whether it is the highest of its chain that bears marks (or lost its stdin), and has been handed to somebody who only adopts."""
     parent = processes.get(process.parent)
-    return process.state not in "ZX" and parent is not None and not parent.variables and _adopts(parent)
+    is_worth_it = bool(process.variables) or _lost_its_stdin(process)
+    return is_worth_it and process.state not in "ZX" and parent is not None and not parent.variables and adopts(parent.pid, parent.program)
 
 
-def _adopts(process: Process) -> bool:
-    """The first process of a machine or container, and the programs that adopt."""
-    return process.pid == 1 or process.program in REAPERS or process.program.startswith("containerd-shim")
+def _lost_its_stdin(process: Process) -> bool:
+    return bool(process.stdio) and process.stdio[0].is_dead
 
 
 def _judge(processes: Processes, below: Mapping[int, list[int]], officers: Officers, top: Process, spared: set[int]) -> Orphan | None:
@@ -52,6 +53,8 @@ def _judge(processes: Processes, below: Mapping[int, list[int]], officers: Offic
         if _owner_lives(processes, host, top):
             return None
         of, (proofs, doubts) = host.name, _of_host(processes, host, top, members)
+    elif _lost_its_stdin(top) and not any(_on_purpose(members)):
+        of, proofs, doubts = "unknown", [], [NOBODYS]
     else:
         return None  # a socket without an agent: somebody's shell
     doubts += list(_on_purpose(members))
@@ -122,7 +125,7 @@ def _of_host(processes: Processes, host: AgentHost, top: Process, members: list[
 def _is_known_reaper(processes: Processes, top: Process) -> bool:
     """What pid 1 of a container adopts and what it started itself look the same, unless it is known to start nothing of the kind."""
     parent = processes.get(top.parent)
-    return parent is not None and (parent.program in REAPERS or parent.program.startswith("containerd-shim"))
+    return parent is not None and is_reaper(parent.program)
 
 
 def _on_purpose(members: list[Process]) -> Iterator[str]:

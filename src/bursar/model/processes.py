@@ -31,17 +31,18 @@ AGENT_HOSTS = (
     AgentHost(
         name="Claude Code",
         programs=("claude",),
-        exact=("CLAUDE_CODE_CHILD_SESSION", "CLAUDE_PID"),
+        exact=("CLAUDE_CODE_CHILD_SESSION", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PID"),
         loose=("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"),
         pid="CLAUDE_PID",
-        source="https://code.claude.com/docs/en/env-vars (CLAUDE_PID: set by its versions of autumn 2026, not documented there)",
+        source="https://code.claude.com/docs/en/env-vars; 2.1.330 was looked at: CLAUDE_PID for shells, CLAUDE_CODE_SESSION_ID for MCP servers too",
     ),
     AgentHost(
         name="Codex",
         programs=("codex",),
-        exact=("CODEX_THREAD_ID", "CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"),
+        exact=("CODEX_THREAD_ID", "CODEX_SESSION_ID", "CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED"),
         loose=("CODEX_CI",),
-        source="https://github.com/openai/codex codex-rs/protocol/src/shell_environment.rs, codex-rs/core/src/spawn.rs, codex-rs/core/src/unified_exec/process_manager.rs",
+        source="https://github.com/openai/codex codex-rs/{protocol/src/shell_environment,core/src/spawn,core/src/unified_exec/process_manager}.rs; "
+        "0.169.0 was looked at: its MCP servers get none",
     ),
     AgentHost(
         name="Gemini CLI",
@@ -77,6 +78,18 @@ WATCHED = frozenset({AGENT, SOCKET, *(name for host in AGENT_HOSTS for name in (
 
 REAPERS = frozenset({"systemd", "init", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan", "runit", "runsvdir", "openrc-init", "conmon"})
 """Programs that adopt whoever has lost its parent, and start no agents themselves."""
+
+
+def adopts(pid: int, program: str) -> bool:
+    """Whether it takes over who has lost its parent: the first process of a machine or container, and the programs that do so."""
+    return pid == 1 or is_reaper(program)
+
+
+def is_reaper(program: str) -> bool:
+    """Whether it is known to adopt, and to start no agents itself."""
+    return program in REAPERS or program.startswith("containerd-shim")
+
+
 SESSION_KEEPERS = ("tmux", "screen", "SCREEN", "zellij", "dtach", "abduco", "shpool", "mosh-server", "sshd", "byobu", "emacs", "ttyd")
 """How the names of programs begin under which people leave things running on purpose."""
 

@@ -1,6 +1,6 @@
 """Every process of this machine that we may look at, as one snapshot: who started it, what it was given, where it stands.
 
-The environment is read for the marks of agent hosts alone, and everything else only of those that bear one and of what is below them. A process
+The environment is read for the marks of agent hosts alone, and everything else only of those that bear one, or were handed on, and of what is below them. A process
 that ends meanwhile is left out.
 """
 
@@ -10,7 +10,7 @@ from bursar.errors import HostError
 from bursar.hosts.linux import ends, files, mounts, process
 from bursar.hosts.linux.read import procfiles
 from bursar.hosts.linux.read.procfiles import Stat
-from bursar.model.processes import WATCHED, Process, recognisable
+from bursar.model.processes import WATCHED, Process, adopts, recognisable
 
 _PARTS = ("agents", "keepers", "officer")
 """What stands below the root of a tree of bursar."""
@@ -19,7 +19,7 @@ _UNINTERRUPTIBLE = "D"
 
 
 def read_processes() -> tuple[dict[int, Process], int]:
-    """(processes by pid, how many we may not look into). Only who bears marks, and what is below, is known in full."""
+    """(processes by pid, how many we may not look into). Only who bears marks or was handed on, and what is below, is known in full."""
     stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
     variables, hidden = {}, 0
     for pid, stat in stats.items():
@@ -27,7 +27,7 @@ def read_processes() -> tuple[dict[int, Process], int]:
         hidden += found is None
         if found:
             variables[pid] = found
-    known, shut = _marked_and_below(stats, set(variables)), ends.shut_sockets() if variables else None
+    known, shut = _with_below(stats, set(variables) | _adopted(stats)), ends.shut_sockets()
     places = _Places()
     processes = {}
     for pid, stat in stats.items():
@@ -85,15 +85,22 @@ def _variables(pid: int, stat: Stat) -> dict[str, str] | None:
         return None
 
 
-def _marked_and_below(stats: dict[int, Stat], marked: set[int]) -> set[int]:
+def _adopted(stats: dict[int, Stat]) -> set[int]:
+    """Who has been handed on, or was started by the first process, and has no terminal."""
+    adopters = {pid for pid, stat in stats.items() if adopts(pid, stat.program)}
+    return {pid for pid, stat in stats.items() if stat.parent in adopters and not stat.tty}
+
+
+def _with_below(stats: dict[int, Stat], chosen: set[int]) -> set[int]:
+    """The chosen, and everybody below them."""
     below: dict[int, list[int]] = {}
     for pid, stat in stats.items():
         below.setdefault(stat.parent, []).append(pid)
-    found = list(marked)
+    found = list(chosen)
     for pid in found:
-        found += [child for child in below.get(pid, ()) if child not in marked]
-        marked |= set(below.get(pid, ()))
-    return marked
+        found += [child for child in below.get(pid, ()) if child not in chosen]
+        chosen |= set(below.get(pid, ()))
+    return chosen
 
 
 def _bare(pid: int, stat: Stat) -> Process:
