@@ -139,13 +139,18 @@ def test_the_officer_leaves_when_only_those_are_left_that_do_not_die():
     fleet = Fleet()
     held(fleet)
     fleet.start("b")
-    fleet.do(events.ShutdownAsked(ticket=fleet.ticket(), peer=ROOT, stop_agents=True))
-    assert fleet.of(actions.Shutdown) == []
+    asked = fleet.ticket()
+    fleet.do(events.ShutdownAsked(ticket=asked, peer=ROOT, stop_agents=True))
+    assert (fleet.of(actions.Shutdown), fleet.lines[asked]) == ([], [])
     fleet.processes["b", "main"].clear()
     fleet.do(events.Emptied(agent_id="b", part=""), events.CommandEnded(ticket=None, agent_id="b", key=fleet.state.agents["b"].spec.key, status=0))
     for _ in range(4):
         fleet.pass_time(1)
     assert len(fleet.of(actions.Shutdown)) == 1
+    assert fleet.last(asked) == {"left_running": 1}
+    again = fleet.ticket()
+    fleet.do(events.ShutdownAsked(ticket=again, peer=ROOT, stop_agents=True))
+    assert fleet.last(again) == {"left_running": 1}
 
 
 def test_nobody_is_refused_because_somebody_does_not_die():

@@ -132,7 +132,8 @@ def test_an_officer_that_is_told_to_stop_everybody_leaves_without_them(private: 
     (pid,) = actor.tell(children=1, each=1)["pids"]
     ice.hold(pid)
     done = private.bursar("down", "--stop-agents")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("bursar: error: the officer left; 1 agent does not die of SIGKILL and stayed")
     assert private.kernel.pids("held") == [pid]
     private.up()
     until(lambda: private.ask("status")["stuck"].get("held"), "the next officer tells of it as well")

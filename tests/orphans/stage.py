@@ -60,7 +60,7 @@ def nothing(folder, name):
     return (), (null(), null(), null())
 
 
-STREAMS = {"pipe": pipes, "socket": sockets, "stubborn": sockets, "dev": log, "daemon": nothing}
+STREAMS = {"pipe": pipes, "bare": pipes, "socket": sockets, "stubborn": sockets, "dev": log, "daemon": nothing}
 ALONE = ("dev", "daemon")
 """Kinds that leave their parent and its session at once."""
 
@@ -81,7 +81,7 @@ def host(folder, name, children):
         if os.fork() == 0:
             for descriptor in mine:
                 os.close(descriptor)
-            begin(folder, its_name, kind, its, os.environ | marks)
+            begin(folder, its_name, kind, its, os.environ | ({} if kind == "bare" else marks))
         for descriptor in set(its):
             os.close(descriptor)
     tell(folder, name)

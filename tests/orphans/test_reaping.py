@@ -28,15 +28,16 @@ def doubtful(found):
 
 def test_servers_of_a_killed_host_are_found_and_reaped_and_those_of_a_living_one_are_not_seen(machine):
     """By pipe, by socket, by the pid of their host; the innocent neighbour is an equal host that lives."""
-    dead = machine.host("dead", "pipe:p", "socket:s", "dev:d", "daemon:gpg")
+    dead = machine.host("dead", "pipe:p", "socket:s", "dev:d", "daemon:gpg", "bare:b")
     machine.host("neighbour", "pipe:n1", "socket:n2", "dev:n3", "daemon:n4")
-    pids = {name: machine.pid(name) for name in ("p", "s", "d", "gpg", "n1", "n2", "n3", "n4", "neighbour")}
+    pids = {name: machine.pid(name) for name in ("p", "s", "d", "gpg", "b", "n1", "n2", "n3", "n4", "neighbour")}
     assert machine.found("--all")["orphans"] == []
 
     machine.kill(dead)
     found = machine.found("--all")
     assert set(certain(found)) == {pids["p"], pids["s"], pids["d"]}
-    assert set(doubtful(found)) == {pids["gpg"]}
+    assert set(doubtful(found)) == {pids["gpg"], pids["b"]}
+    assert doubtful(found)[pids["b"]]["of"] == "unknown"
     for orphan in certain(found).values():
         assert orphan["of"] == "Claude Code"
         assert f"Claude Code, pid {dead}, is gone" in orphan["why"]

@@ -107,6 +107,8 @@ def down(stop_agents: Annotated[bool, typer.Option("--stop-agents", help="End ev
         print_json(answer)
         return
     left = answer["left_running"]
+    if left and stop_agents:
+        raise BursarError(f"the officer left; {left} {'agent does' if left == 1 else 'agents do'} not die of SIGKILL and stayed; `bursar up` goes on with them")
     print(f"the officer left; {left} {'agent runs' if left == 1 else 'agents run'} on, inside their limits" if left else "the officer left; no agent runs")
 
 

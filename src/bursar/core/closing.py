@@ -128,7 +128,16 @@ def _forget(state: State, agent: Agent, because: Because, now_s: float) -> Itera
     if parent is not None and parent.life is Life.STOPPING:
         yield from finish(state, parent, now_s)
     if state.stopping and not any(True for _ in state.running()):
-        yield Shutdown(because=Because("the last agent ended"))
+        yield from leave(state, Because("the last agent ended"))
+
+
+def leave(state: State, because: Because) -> Iterator[Action]:
+    """Say so to whoever asked for it, with how many agents stay, and leave the loop."""
+    left = len(list(state.running()))
+    for ticket in state.leaving:
+        yield Answer(because=because, ticket=ticket, body={"left_running": left}, done=True)
+    state.leaving.clear()
+    yield Shutdown(because=because)
 
 
 def _hang_up(state: State, agent: Agent, because: Because) -> Iterator[Action]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from bursar.core import survivors
 from bursar.core.access import knows, reach
-from bursar.core.closing import ended_line, finish, over, release, stop_now, stop_with_notice, withdraw
+from bursar.core.closing import ended_line, finish, leave, over, release, stop_now, stop_with_notice, withdraw
 from bursar.core.explain import describe
 from bursar.core.life import tell
 from bursar.core.state import Agent, State
-from bursar.model.actions import Action, Answer, Because, Refuse, Shutdown, Signal
+from bursar.model.actions import Action, Answer, Because, Refuse, Signal
 from bursar.model.agents import End, Life
 from bursar.model.events import CommandEnded, Emptied, Killed, MainGone, Removed, ShutdownAsked, StopAsked, TicketClosed, WaitAsked
 
@@ -198,10 +198,9 @@ def shutdown_asked(state: State, event: ShutdownAsked, now_s: float) -> Iterator
         )
         return
     running = [agent for agent in state.running() if agent.life is not Life.STOPPING]
-    left = 0 if event.stop_agents else len(list(state.running()))
-    yield Answer(because=Because("down"), ticket=event.ticket, body={"left_running": left}, done=True)
-    if not event.stop_agents or not any(True for _ in state.running()):
-        yield Shutdown(because=Because("down"))
+    state.leaving.append(event.ticket)
+    if not event.stop_agents or all(survivors.is_stuck(agent) for agent in state.running()):
+        yield from leave(state, Because("down"))
         return
     state.stopping = True
     for name in list(state.waiting):

@@ -291,6 +291,8 @@ class State:
     socket: str = ""
     stopping: bool = False
     """`down --stop-agents` waits for the last one."""
+    leaving: list[int] = field(default_factory=list)
+    """Tickets of who asked for that."""
 
     def action_id(self) -> int:
         """A number for the next effect."""

@@ -7,9 +7,10 @@ Nobody waits for them but who asked for the end: the lease stays, the fleet goes
 
 from collections.abc import Iterator
 
+from bursar.core.closing import leave
 from bursar.core.life import record, tell
 from bursar.core.state import Agent, Resistance, State
-from bursar.model.actions import Action, Answer, Because, Examine, Relieve, Shutdown, Warn
+from bursar.model.actions import Action, Answer, Because, Examine, Relieve, Warn
 from bursar.model.agents import Life
 from bursar.model.events import Examined
 from bursar.model.kernel import Survivor
@@ -53,7 +54,7 @@ def examined(state: State, event: Examined, now_s: float) -> Iterator[Action]:
     for ticket in agent.waiters if not event.part else ():
         yield Answer(because=because, ticket=ticket, body={"event": "warned", "agent": agent.id, "sentence": sentence}, done=False)
     if state.stopping and all(is_stuck(other) for other in state.running()):
-        yield Shutdown(because=Because("only processes that do not die are left", agent.id))
+        yield from leave(state, Because("only processes that do not die are left", agent.id))
 
 
 def gone(agent: Agent, part: str, now_s: float) -> None:
