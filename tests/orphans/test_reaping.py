@@ -4,13 +4,15 @@ import json
 import os
 import pty
 import select
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from bursar.app.orphans import end_all
+from bursar.app.orphans import end_all, living_at
 from tests.officer.world import BURSAR, PATIENCE_S, lives
 
 pytestmark = pytest.mark.kernel
@@ -130,6 +132,30 @@ def test_the_shell_of_a_dead_host_that_asks_is_not_listed(machine):
     """Who looks for orphans is none, whatever its environment says."""
     done = machine.enter("sh", "-c", f"{BURSAR} orphans --all --json; true", environment={"CLAUDECODE": "1", "CLAUDE_CODE_CHILD_SESSION": "1", "CLAUDE_PID": "4000"})
     assert json.loads(done.stdout)["orphans"] == []
+
+
+def test_a_socket_that_is_no_officers_is_not_spoken_to(tmp_path):
+    """Root is not sent to any socket that a process happens to name."""
+    asked = []
+    for name in ("docker.sock", "officer.sock"):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / name))
+            listener.listen()
+            listener.settimeout(1.0)
+            hang_up = threading.Thread(target=lambda listener=listener, name=name: accepted(listener) and asked.append(name))
+            hang_up.start()
+            assert living_at(str(tmp_path / name)) is None
+            hang_up.join()
+    assert asked == ["officer.sock"]
+
+
+def accepted(listener):
+    """Whether anybody came; he is hung up on."""
+    try:
+        listener.accept()[0].close()
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_a_pid_that_is_somebody_elses_by_now_is_not_touched():

@@ -23,6 +23,7 @@ from bursar.model.processes import AGENT, SOCKET, Orphan, Process
 from bursar.wire.client import Connection
 
 ANSWER_S = 2.0
+SOCKET_NAME = "officer.sock"
 MOST_OFFICERS = 16
 """So many sockets, as named by the processes themselves, are asked at most."""
 TERM_S = 3.0
@@ -50,7 +51,12 @@ def look() -> tuple[list[Orphan], dict[int, Process], int]:
 
 
 def living_at(path: str) -> frozenset[str] | None:
-    """The agents of the officer at *path*; None where none answers, or one that is neither root's nor ours."""
+    """The agents of the officer at *path*; None where none answers, or one that is neither root's nor ours.
+
+    The path comes out of somebody's environment: root is not sent to speak to whatever socket that names.
+    """
+    if os.path.basename(path) != SOCKET_NAME:
+        return None
     try:
         connection = Connection(path, ANSWER_S)
         try:
