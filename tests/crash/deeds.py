@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bursar.errors import BursarError
@@ -21,6 +22,7 @@ from tests.officer.world import PATIENCE_S, SLOWNESS, until
 
 LEAK = "import time\nheld = [open(__file__ + '.cache', 'rb').read() and None]\nfor _ in range(3000):\n    held.append(bytearray(1 << 20))\n    time.sleep(1 / 150)"
 """150 MB/s."""
+HOSTILE = Path(__file__).parents[1] / "officer/hostile.py"
 NOBODY = 65534
 NOT_STARTED = 125
 LADDER_S = 30.0 * SLOWNESS
@@ -131,10 +133,10 @@ def greedy_call(doing: Doing) -> None:
     doing.ended("greedy")
 
 
-def victim(doing: Doing, what: str, *, deaf: bool = False) -> str:
-    """A detached agent to do something to."""
+def victim(doing: Doing, what: str, then: str = "sleep 1000") -> str:
+    """A detached agent to do something to, once it has begun."""
     name = f"{doing.name}-{what}"
-    doing.start(what, "run", "--detach", "--name", name, *SMALL, "--", *doing.command(what, "trap '' TERM; while :; do sleep 1; done" if deaf else "sleep 1000"))
+    doing.start(what, "run", "--detach", "--name", name, *SMALL, "--", *doing.command(what, then))
     doing.ended(what)
     if doing.clients[what].poll() == 0:
         doing.wait(lambda: doing.began(what))
@@ -143,7 +145,7 @@ def victim(doing: Doing, what: str, *, deaf: bool = False) -> str:
 
 def stop(doing: Doing) -> None:
     """A stop with notice, of one that does not listen."""
-    name = victim(doing, "stopped", deaf=True)
+    name = victim(doing, "stopped", "trap '' TERM; while :; do sleep 1; done")
     doing.ask("stop", agent=name)
     doing.wait(lambda: doing.life("stopped") == "ended")
 
@@ -153,6 +155,21 @@ def kill(doing: Doing) -> None:
     name = victim(doing, "killed")
     doing.ask("kill", agent=name)
     doing.wait(lambda: doing.life("killed") == "ended")
+
+
+def leaderless(doing: Doing) -> None:
+    """A kill of a process whose first thread has ended: cgroup.kill does not reach it."""
+    name = victim(doing, "headless", f"exec {sys.executable} -I -S {HOSTILE} dead-leader {doing.name}")
+    doing.wait(lambda: any(state_of(pid) == "Z" for pid in doing.town.kernel.pids(name)))
+    doing.ask("kill", agent=name)
+    doing.wait(lambda: doing.life("headless") == "ended")
+
+
+def state_of(pid: int) -> str:
+    """As in /proc/PID/stat; empty when it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    return ""
 
 
 def freeze(doing: Doing) -> None:
@@ -362,6 +379,7 @@ DEEDS: dict[str, Deed] = {
     "call": call,
     "greedy_call": greedy_call,
     "kill": kill,
+    "leaderless": leaderless,
     "hang_up": hang_up,
     "stop": stop,
     "freeze": freeze,

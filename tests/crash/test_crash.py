@@ -26,9 +26,9 @@ UNREACHED = {
     "hosts.linux.hybrid:HybridHost._lower_quotas:files.put": "all agents together have no quota of cpu: tests/contract/test_kernel_host.py",
     "journal.sqlite:SqliteJournal._prune:execute": "each 2,000 lines, inside the transaction of _commit",
     "journal.sqlite:SqliteJournal._prune:execute#2": "each 2,000 lines, inside the transaction of _commit",
-    "hosts.linux.host:LinuxHost._kill_leaderless:process.signal": "a process whose first thread has ended: tests/officer/test_hostile.py",
     "officer.perform:perform:perform examine": "a process that SIGKILL does not end: tests/officer/test_survivors.py",
     "officer.perform:perform:perform relieve": "a process that SIGKILL does not end: tests/officer/test_survivors.py",
+    "hosts.linux.host:LinuxHost.relieve:process.take_memory": "a process that SIGKILL does not end: tests/officer/test_survivors.py",
     "wire.server:LineServer._accepted:send": "more connections than descriptors: tests/officer/test_descriptors.py",
     "officer.outputs:Outputs._drop_words:unlink": "an agent that ends between a word about its call and the end of that call",
 }

@@ -316,7 +316,7 @@ class LinuxHost(ABC):
 
     def relieve(self, cell: Cell) -> int:
         """Take the memory of every killed process in the cell; of how many the kernel did (Linux 5.15)."""
-        return sum(map(process.take_memory, self.pids(cell)))
+        return sum(process.take_memory(pid) for pid in self.pids(cell))
 
     def mark(self, agent_id: str, marks: dict[str, str]) -> None:
         """Set the xattrs user.bursar.*; an empty value removes one. Nothing happens to an agent that is gone."""
