@@ -18,6 +18,7 @@ test: venv ## run every test that this machine allows, and list what was skipped
 
 test-vm: venv ## the kernel stories whole in a VM with pure cgroup v2, the ladder with and without swap: about twenty minutes
 	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G tests/officer/test_out_of_memory.py tests/officer/test_squeeze.py tests/officer/test_queue.py tests/officer/test_ceiling.py
+	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G --disk 1G tests/officer/test_quota.py tests/officer/test_disk.py
 	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G --disk 1G tests/officer/test_ladder.py
 	@$(BIN)/python tests/vm/run.py --timeout 1200 --mem 3G --disk 1G --swap 512M tests/officer/test_ladder.py
 

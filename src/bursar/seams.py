@@ -1,9 +1,10 @@
 """The seams: where one part may be exchanged for another real one. Each has a second implementation that tests use."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from bursar.model.agents import Death, Spec
+from bursar.model.disks import DiskPlace, DiskUse, Holding, Volume
 from bursar.model.kernel import Capabilities, Cell, Kept, Limits, Reading, SeenAgent, Survivor
 from bursar.model.pressure import Vitals
 from bursar.model.resources import Amounts
@@ -109,6 +110,22 @@ class Host(Protocol):
 
     def agent_of(self, pid: int) -> str | None:
         """The agent in whose cgroup *pid* lives, by /proc/PID/cgroup; None outside."""
+
+    # what agents have on disk; these may wait for a file system, and run in threads of their own, one at a time for each agent
+    def disk_use(self, agent_id: str, place: DiskPlace, *, walk: bool) -> DiskUse | None:
+        """What the agent has on disk; with *walk* its directories are walked through, else only its open files are looked at. None when it is gone."""
+
+    def disk_writes(self, agent_id: str) -> dict[str, int]:
+        """By part ("main", "call-3"): what the agent's living processes have dirtied of files on disks since this was asked last; nothing the first time."""
+
+    def hold_disk(self, agent_id: str, place: DiskPlace) -> Holding:
+        """Have the file systems of its directories keep its limit, or a new one, as far as they can. Raises HostError."""
+
+    def release_disk(self, agent_id: str) -> None:
+        """The agent is gone, or has no disk limit any more: nothing is kept, and its next look begins anew. Raises HostError."""
+
+    def volumes(self, directories: Mapping[str, tuple[str, ...]]) -> list[Volume]:
+        """The file systems of the node's own disk, of the agents' *directories*, and of where these agents' commands work."""
 
     # what happens by itself
     def watch(self, cell: Cell) -> None:

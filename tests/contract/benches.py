@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,6 +231,9 @@ def _be(demand: Demand, wakes: int) -> None:
         for _ in range(demand.cpu_millicores // 1000 - 1):
             if os.fork() == 0:
                 _spin()
+        if demand.disk_bytes:
+            with tempfile.TemporaryFile(dir="/var/tmp", buffering=0) as file:
+                _write(file, demand)
         held = []
         for _ in range(0, demand.memory_bytes, MIB):
             block = mmap.mmap(-1, MIB)
@@ -244,6 +248,15 @@ def _be(demand: Demand, wakes: int) -> None:
             signal.pause()
     finally:
         os._exit(99)
+
+
+def _write(file: Any, demand: Demand) -> None:
+    """Its file, as fast as it may; kept open for as long as the process lives."""
+    for _ in range(0, demand.disk_bytes, MIB):
+        file.write(os.urandom(MIB))
+        if demand.disk_bytes_per_s is not None:
+            time.sleep(MIB / demand.disk_bytes_per_s)
+    signal.pause()
 
 
 def _spin() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import Demand
+from bursar.model.disks import DiskPlace
 from bursar.model.events import Emptied, MainGone, OutOfMemory, Strayed, Tampered
 from bursar.model.kernel import MAIN, Cell, Limits, call_cell
 from tests.contract.benches import CEILING, LIMITS, MIB
@@ -598,3 +599,58 @@ def test_reclaim_takes_nothing_that_is_in_use(world):
 def test_a_keeper_that_is_gone_is_ignored(world):
     """It may end at any time."""
     world.host.keep(4_000_000)
+
+
+# --- disks
+
+ANYWHERE = DiskPlace(owner_uid=0, limit_bytes=100 * MIB)
+
+
+def test_what_an_agent_writes_is_seen_and_its_neighbour_has_nothing(world):
+    """Bytes on disk, and that it was its own processes that wrote them."""
+    world.agent("a", Demand(disk_bytes=8 * MIB))
+    world.agent("b")
+    seen = []
+
+    def look():
+        seen.append(world.host.disk_use("a", ANYWHERE, walk=False))
+        return seen[-1].used_bytes >= 8 * MIB
+
+    world.bench.until(look, "it is seen")
+    assert sum(use.written_bytes.get(MAIN, 0) for use in seen) >= 7 * MIB
+    assert seen[-1].used_bytes <= 9 * MIB
+    neighbour = world.host.disk_use("b", ANYWHERE, walk=True)
+    assert neighbour.is_whole
+    assert neighbour.used_bytes < MIB
+
+
+def test_the_disk_of_an_agent_that_is_gone_is_a_value(world):
+    """It may end at any time; forgetting it twice is fine."""
+    assert world.host.disk_use("nobody", ANYWHERE, walk=True) is None
+    world.host.release_disk("nobody")
+    world.host.release_disk("nobody")
+
+
+def test_a_limit_that_no_file_system_keeps_is_not_claimed(world):
+    """Without a directory there is nothing that a quota could be for."""
+    world.agent("a")
+    assert world.host.hold_disk("a", ANYWHERE).enforced == ()
+
+
+def test_who_has_written_since_it_was_asked_last(world):
+    """Nothing the first time; then what was written meanwhile."""
+    world.agent("a", Demand(disk_bytes=64 * MIB, disk_bytes_per_s=32 * MIB))
+    assert world.host.disk_writes("a") == {}
+    seen = []
+    world.bench.until(lambda: seen.append(world.host.disk_writes("a").get(MAIN, 0)) or sum(seen) >= 4 * MIB, "it writes")
+    assert sum(seen) <= 64 * MIB
+
+
+def test_the_file_systems_of_agents_are_named_with_what_is_free(world):
+    """The node's own, and where an agent works."""
+    world.agent("a")
+    volumes = world.host.volumes({"a": ()})
+    homes = [volume for volume in volumes if volume.is_home]
+    assert len(homes) == 1
+    assert all(0 <= volume.free_bytes <= volume.size_bytes for volume in volumes)
+    assert all(set(volume.agents) <= {"a"} for volume in volumes)

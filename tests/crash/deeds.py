@@ -223,6 +223,19 @@ def outside(town: Town, pid: int) -> None:
             (root.parent / "cgroup.procs").write_text(str(pid))
 
 
+def over_disk(doing: Doing) -> None:
+    """More on disk than the limit says."""
+    name, file = f"{doing.name}-writer", doing.town.state / f"{doing.name}-big"
+    try:
+        doing.start(
+            "writer", "run", "--detach", "--name", name, "--limit", "disk=1MiB", *SMALL, "--", *doing.command("writer", f"exec >{file}; head -c 3000000 /dev/zero; exec sleep 1000")
+        )
+        doing.ended("writer")
+        doing.wait(lambda: doing.life("writer") in ("ended", "unknown"))
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def cores(doing: Doing) -> None:
     """A core of its own; everybody else is moved, and back again."""
     name = f"{doing.name}-alone"
@@ -385,6 +398,7 @@ DEEDS: dict[str, Deed] = {
     "freeze": freeze,
     "resize": resize,
     "output": output,
+    "over_disk": over_disk,
     "cores": cores,
     "runaway": runaway,
     "reload": reload,

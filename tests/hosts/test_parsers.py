@@ -45,6 +45,7 @@ SOCKETS = (
     + bytes(4)
 )
 """One socket of unix_diag with its peer and its shutdown, and the end of the answer."""
+IO = b"rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: 5\nwrite_bytes: 61440\ncancelled_write_bytes: 7\n"
 
 PARSERS = [
     cgroupfiles.parse_number,
@@ -64,6 +65,8 @@ PARSERS = [
     process.parse_start_time,
     process.parse_resident_pages,
     process.parse_file_limit,
+    process.parse_written,
+    mounts.parse_file_systems,
     cgroupfiles.parse_cpus,
     capacity.parse_meminfo,
     procfiles.parse_stat,
@@ -84,6 +87,7 @@ SEEDS = [
     FDINFO,
     SOCKETS,
     LIMITS,
+    IO,
     b"0-3,6\n",
     PSI,
     EVENTS,
@@ -267,3 +271,15 @@ def test_blanks_in_mount_points_are_written_in_octal():
 def test_io_max_is_the_least_of_all_disks(text, bound):
     """Operations a second are somebody else's bound."""
     assert cgroupfiles.parse_io_max(text) == bound
+
+
+def test_what_a_process_has_dirtied():
+    """write_bytes, not what it handed to write()."""
+    assert process.parse_written(IO) == 61440
+
+
+def test_a_file_system_is_known_by_its_device_with_what_it_was_mounted_with():
+    """Options of the mount and of the file system; blanks in paths are read."""
+    systems = mounts.parse_file_systems(b"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n23 22 254:16 / /srv/my\\040data rw,noatime - ext4 /dev/vdb rw,prjquota\n")
+    assert systems["254:0"].point == "/"
+    assert systems["254:16"] == mounts.FileSystem(point="/srv/my data", kind="ext4", device="/dev/vdb", options=frozenset({"rw", "noatime", "prjquota"}))

@@ -24,7 +24,6 @@ PLANNED = [
     (AgentOptions, {"agent_id": "a", "scaling": {"min": {"cpu": 0.5}}}),
     (AgentOptions, {"agent_id": "a", "health": {"every_s": 5}}),
     (AgentOptions, {"agent_id": "a", "objectives": {"latency_s": 1}}),
-    (AgentOptions, {"agent_id": "a", "limits": {"disk": "10GiB"}}),
     (AgentOptions, {"agent_id": "a", "limits": {"network": "100MiB"}}),
     (AgentOptions, {"agent_id": "a", "requests": {"network": "50MiB"}}),
 ]

@@ -52,6 +52,7 @@ BRANCHES = {
     "Thaw": "tests/officer/test_control.py::test_a_frozen_agent_stands_still_until_it_is_thawed",
     "Warn": "tests/officer/test_ladder.py::test_a_slow_leak_is_told_and_stopped_and_its_neighbour_lives",
     "Watch": "tests/officer/test_control.py::test_a_limit_below_usage_waits_until_it_can_be_kept",
+    "WatchDisk": "tests/officer/test_disk.py::test_who_passes_its_disk_limit_is_stopped_and_told_why[a file in its directory]",
 }
 """For each branch of `perform` the smallest test that cannot pass without it."""
 

@@ -45,23 +45,23 @@ def test_a_log_over_its_bound_loses_its_oldest_part_while_it_is_written(outputs)
     writer = os.open(outputs.log("a"), os.O_WRONLY | os.O_APPEND)
     for number in range(20_000):
         os.write(writer, b"%07d\n" % number)
-    assert outputs.overgrown() == ["a"]
-    taken = outputs.trim("a")
+    [(name, taken)] = outputs.logs.look()
+    assert name == "a"
     os.write(writer, b"last\n")
     os.close(writer)
     text = outputs.log("a").read_bytes().lstrip(b"\0")
     assert text.endswith(b"0019999\nlast\n")
-    assert outputs.trimmed["a"] == taken > 0
+    assert outputs.logs.trimmed("a") == (taken, False)
+    assert taken > 0
     assert outputs.log("a").stat().st_blocks * 512 <= 64 * 1024
-    assert outputs.overgrown() == []
+    assert outputs.logs.look() == []
 
 
 def test_a_log_within_its_bound_is_left_alone(outputs):
     """Nothing is cut for nothing."""
     outputs.open("a", os.geteuid())
     outputs.log("a").write_text("short")
-    assert outputs.overgrown() == []
-    assert outputs.trim("a") == 0
+    assert outputs.logs.look() == []
 
 
 def test_what_is_dropped_is_gone_and_dropping_it_again_is_fine(outputs):

@@ -16,9 +16,11 @@ from bursar.hosts.simulated.host import SimulatedHost
 from bursar.hosts.simulated.machine import Demand
 from bursar.model import actions, events
 from bursar.model.agents import QosClass
+from bursar.model.disks import DiskPlace, DiskUse, Volume
 from bursar.model.kernel import SeenAgent
 from bursar.model.policy import Policy
 from bursar.model.pressure import Rung, Vitals
+from bursar.officer.disks import Watched, is_walk_due, period_s
 from bursar.officer.office import group_ids
 from bursar.officer.outputs import Outputs
 from bursar.officer.patrolling import Patrolling
@@ -105,7 +107,7 @@ def calls(policy: Policy, _: Path) -> Any:
 def outputs(policy: Policy, directory: Path) -> Any:
     """Bounds of logs and of the wrapper's envelope."""
     made = Outputs(directory, policy)
-    return made.most_bytes, made.keep_bytes
+    return made.logs.most_bytes, made.logs.keep_bytes
 
 
 def groups(policy: Policy, _: Path) -> Any:
@@ -190,6 +192,36 @@ def a_held_leak(policy: Policy, _: Path) -> Any:
     return world.story, list(world.state.agents["leak"].story) if "leak" in world.state.agents else []
 
 
+def disk_pace(policy: Policy, _: Path) -> Any:
+    """How often an agent's open files are looked at and its directories walked through, far from its limit and close to it."""
+    place = DiskPlace(owner_uid=0, directories=("/work",), limit_bytes=GIB)
+    looks = [period_s(policy, Watched(place, used_bytes=used, growth=growth)) for used, growth in ((0, 0.0), (GIB - 1, 1e9))]
+    waits = [next(tenths for tenths in range(100_000) if is_walk_due(policy, Watched(place, used_bytes=0, walked_s=0.0, walk_took_s=took_s), tenths / 10)) for took_s in (0.0, 2.0)]
+    return looks, waits
+
+
+def an_estimate(policy: Policy, _: Path) -> Any:
+    """How long who seems to be over its limit stands still."""
+    fleet = Fleet(policy)
+    fleet.start("a", limits={"disk": GIB, "memory": GIB})
+    fleet.do(events.DiskSeen(agent_id="a", use=DiskUse(used_bytes=2 * GIB, inodes=0, is_whole=False)))
+    return [freeze.guard_s for freeze in fleet.of(actions.Freeze)]
+
+
+def a_full_disk(policy: Policy, _: Path) -> Any:
+    """When who fills a large file system, and a small one, is told and stopped."""
+    stories = []
+    for size in (10_000 * GIB, 10 * GIB):
+        fleet = Fleet(policy)
+        fleet.start("a")
+        for step in range(60):
+            fleet.now_s += 0.5
+            volume = Volume(name="/", size_bytes=size, free_bytes=6 * GIB - step * 100 * MIB, agents=("a",))
+            fleet.do(events.VolumesSeen(volumes=(volume,), written_bytes={"a": {"main": 100 * MIB}}))
+        stories.append(list(fleet.state.ladder.log))
+    return stories
+
+
 SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "officer.group": ("nobody-has-this-group", groups),
     "officer.admin_group": ("nobody-has-this-group", groups),
@@ -233,6 +265,14 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "pressure.stall_critical": (0.7, levels),
     "pressure.calm_s": (0.5, calming),
     "pressure.calm_margin": (0.2, calming),
+    "disk.look_s": (0.5, disk_pace),
+    "disk.look_least_s": (0.1, disk_pace),
+    "disk.walk_s": (9.0, disk_pace),
+    "disk.cpu_share": (0.5, disk_pace),
+    "disk.freeze_s": (1.0, an_estimate),
+    "disk.free": ("1GiB", a_full_disk),
+    "disk.free_share": (0.1, a_full_disk),
+    "disk.tell_s": (0.4, a_full_disk),
     "ladder.rungs": ((Rung.FREEZE,), a_leak),
     "ladder.dry_run": (True, a_leak),
     "ladder.squeeze_cpu": ("0.3", a_leak),

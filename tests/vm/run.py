@@ -52,7 +52,7 @@ def command(options: argparse.Namespace) -> list[str]:
     if options.swap:
         words += ["--swap", options.swap]
     if options.disk:
-        words += ["--disk", options.disk]
+        words += ["--disk", options.disk, "--module", "quota_v2"]
     return [*words, "--", *pytest]
 
 

@@ -128,7 +128,7 @@ def kept(facts: Facts, host: str) -> list[tuple[str, str, str]]:
         ("cores of an exclusive agent", "enforced" if facts.has_cpuset else "missing", "cpuset.cpus" if facts.has_cpuset else "this kernel has no cpuset for us"),
         ("gpu", "recorded", "CUDA_VISIBLE_DEVICES, counted at admission" if facts.has_gpu else "node.gpus of the configuration; no driver is there"),
         ("largest file", "enforced", "RLIMIT_FSIZE"),
-        ("disk", "recorded", "counted at admission"),
+        ("disk", "watched", "open files and directories; enforced by project quota for agents of others than root, in directories on ext4 mounted with prjquota"),
         ("output files", "watched", "trimmed in place"),
     ]
 

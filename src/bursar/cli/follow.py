@@ -8,6 +8,7 @@ import errno
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 
 from bursar.cli.question import ask
@@ -16,6 +17,8 @@ from bursar.wire.client import Connection
 from bursar.wire.places import socket_path
 
 PIECE = 65536
+TRIMS_S = 0.01
+"""A trim is over soon; while it goes on, offsets are not known."""
 LOOK_S = 0.2
 """How often the file is looked at; an agent's end is noticed at once."""
 
@@ -114,9 +117,10 @@ def _has_ended(end: Connection) -> bool:
 
 
 def _trimmed(agent: str, last_bytes: int) -> int:
-    """Bytes taken off the front so far. Without an officer nobody takes any."""
+    """Bytes taken off the front so far, none of it just now. Without an officer nobody takes any."""
     try:
-        answer = ask("logs", agent=agent)
+        while (answer := ask("logs", agent=agent)).get("trimming"):
+            time.sleep(TRIMS_S)
     except BursarError:
         return last_bytes
     taken = answer.get("trimmed_bytes")

@@ -6,7 +6,7 @@ import time
 from bursar.cli.endings import failed, say, watched
 from bursar.cli.foreground import Launch, run_in_front
 from bursar.cli.tether import Tether
-from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, first_words, parse, seconds, text, usage, whole_number
+from bursar.cli.words import HELP, Flag, Options, amounts, asks_json, directory, first_words, parse, seconds, text, usage, whole_number
 from bursar.errors import BadInput, BursarError, NoOfficer
 from bursar.wire.client import ANSWER_S, Connection, Message, body_of
 from bursar.wire.start import Placement, become, bound_of, find, restore_signals, true_environment, unstartable, with_grant
@@ -18,7 +18,8 @@ FLAGS = {
     "--qos": Flag("guaranteed, burstable or best-effort", "CLASS", text),
     "--priority": Flag("0 to 100: who is first in the queue", "N", whole_number),
     "--request": Flag("what it is promised: cpu=1,memory=2GiB,gpu=1", "AMOUNTS", amounts),
-    "--limit": Flag("what it never passes: cpu=2,memory=4GiB,pids=512,file_size=1GiB", "AMOUNTS", amounts),
+    "--limit": Flag("what it never passes: cpu=2,memory=4GiB,pids=512,disk=10GiB,file_size=1GiB", "AMOUNTS", amounts),
+    "--directory": Flag("where it writes: counted whole against --limit disk=…; may be repeated", "DIR", directory),
     "--sharing": Flag("shared, or exclusive: the cores of its cpu request are its own", "POLICY", text),
     "--wait": Flag("how long to wait in the queue", "SECONDS", seconds),
     "--no-wait": Flag("do not wait: start now or be refused"),
@@ -40,6 +41,7 @@ _FIELDS = {
     "--priority": "priority",
     "--request": "requests",
     "--limit": "limits",
+    "--directory": "directories",
     "--sharing": "sharing",
     "--wait": "wait_s",
     "--ttl": "ttl_s",

@@ -1,5 +1,7 @@
 """Options of the hot commands, read from a table: argparse takes as long to import as everything else here together."""
 
+import os
+
 from bursar.errors import BadInput
 from bursar.wire.c_halves import TYPE_CHECKING
 
@@ -66,9 +68,11 @@ def first_words(command: list[str]) -> str:
 
 
 def joined(before: object, value: object, name: str) -> object:
-    """What a flag that came again means: amounts add up by name, anything else is a mistake. Raises BadInput."""
+    """What a flag that came again means: amounts add up by name, directories are listed, anything else is a mistake. Raises BadInput."""
     if before is None:
         return value
+    if isinstance(before, list) and isinstance(value, list):
+        return before + value
     if isinstance(before, dict) and isinstance(value, dict):
         twice = before.keys() & value.keys()
         if not twice:
@@ -98,6 +102,20 @@ def text(word: str, name: str) -> str:
     if not word:
         raise BadInput(f"{name} is empty; give it a value or leave it out")
     return word
+
+
+def directory(word: str, name: str) -> list[str]:
+    """The real path of a directory of ours. Raises BadInput."""
+    path = os.path.realpath(word)
+    try:
+        owner = os.stat(path).st_uid
+    except OSError as problem:
+        raise BadInput(f"{name} {word}: {problem.strerror}; make it first") from problem
+    if not os.path.isdir(path):
+        raise BadInput(f"{name} {word} is no directory; name the one that it is in")
+    if os.geteuid() not in (0, owner):
+        raise BadInput(f"{name} {word} belongs to uid {owner}, not to you; name a directory of your own")
+    return [path]
 
 
 def whole_number(word: str, name: str) -> int:

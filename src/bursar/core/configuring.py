@@ -27,6 +27,7 @@ def reconfigured(state: State, event: Reconfigured, now_s: float) -> Iterator[Ac
         return
     changed = changes(state.policy, event.policy)
     state.ledger.capacity, state.ledger.allocatable = books.capacity, books.allocatable
+    state.ledger.disk_reserve, state.ledger.disk_most = books.disk_reserve, books.disk_most
     state.ledger.pieces, state.ledger.confined = books.pieces, books.confined
     state.policy, state.terms = event.policy, terms_of(event.policy, books.allocatable)
     state.unsettled_cores = True

@@ -11,10 +11,11 @@ import msgspec
 
 from bursar.core.access import DIGEST, digest
 from bursar.core.sharing import cores_of
-from bursar.core.state import Agent, State
+from bursar.core.state import Agent, Disk, State
 from bursar.core.victims import call_score, score_of
-from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw
+from bursar.model.actions import Action, Because, Freeze, Kill, Mark, Place, Remove, SetOomScores, Shape, Thaw, WatchDisk
 from bursar.model.agents import Life, QosClass, Restraint, Spec, Squeeze
+from bursar.model.disks import DiskPlace
 from bursar.model.kernel import MAIN, Limits
 
 LEAST_WEIGHT, MOST_WEIGHT = 1, 10_000
@@ -83,6 +84,8 @@ def _agent(state: State, agent: Agent, now_s: float) -> Iterator[Action]:
     yield from _freezer(state, agent, now_s)
     yield from _scores(state, agent, now_s)
     yield from _calls(state, agent)
+    if "disk" in agent.spec.limits or agent.spec.directories or agent.disk is not None:
+        yield from _disk(state, agent)
 
 
 def _limits(state: State, agent: Agent) -> Iterator[Action]:
@@ -186,6 +189,16 @@ def _calls(state: State, agent: Agent) -> Iterator[Action]:
         if call.returned and not call.populated and "remove" not in call.pending and f"place {part}" not in agent.pending and "shape" not in call.pending:
             call.pending.add("remove")
             yield Remove(because=Because("the call is over"), action_id=state.action_id(), agent_id=agent.id, part=part)
+
+
+def _disk(state: State, agent: Agent) -> Iterator[Action]:
+    """Looked at, and kept by its file systems where they can, from its grant on and after each change of its limit."""
+    spec = agent.spec
+    place = DiskPlace(owner_uid=spec.owner_uid, directories=spec.directories, limit_bytes=spec.limits.get("disk"))
+    if (agent.disk is None or agent.disk.place != place) and "watchdisk" not in agent.pending:
+        agent.disk = Disk(place=place, use=None if agent.disk is None else agent.disk.use)
+        agent.pending.add("watchdisk")
+        yield WatchDisk(because=Because("its disk limit"), action_id=state.action_id(), agent_id=agent.id, place=place)
 
 
 def _empty(state: State, agent: Agent) -> Iterator[Action]:

@@ -1,6 +1,7 @@
 """This is about sentences: what a person reads about a grant, a death, a limit."""
 
 from bursar.model.agents import End, QosClass, Spec
+from bursar.model.disks import DiskUse, Volume
 from bursar.model.resources import FILE_SIZE, Amounts, format_amount, format_amounts
 from bursar.units import format_bytes, format_numbers
 
@@ -22,6 +23,8 @@ def summary(spec: Spec) -> str:
     extra = {name: amount for name, amount in spec.requests.items() if name not in ("memory", "cpu", "pids")}
     if extra:
         parts.append(format_amounts(extra) + (f" (number {format_numbers(spec.gpus)})" if spec.gpus else ""))
+    if "disk" in spec.limits:
+        parts.append(f"disk ≤ {format_bytes(spec.limits['disk'])}")
     if FILE_SIZE in spec.limits:
         parts.append(f"files ≤ {format_bytes(spec.limits[FILE_SIZE])}")
     return ", ".join(parts)
@@ -86,6 +89,39 @@ def stopped_call_sentence(agent_id: str, number: int, reading: str, size_bytes: 
     """What the caller of a tool call reads that the ladder has stopped."""
     held = f"{reading}, and it held {format_bytes(size_bytes)} of it"
     return f"this command (call {number} of {agent_id}) was stopped by bursar: {held}. Agent {agent_id} goes on. Try a smaller input or fewer parallel jobs."
+
+
+def over_disk_sentence(spec: Spec, use: DiskUse) -> str:
+    """What the caller of an agent reads that had more on disk than it may."""
+    limit = spec.limits["disk"]
+    more = format_bytes(limit * 2).replace(" ", "")
+    where = f" in {', '.join(spec.directories)} and what it wrote elsewhere" if spec.directories else " of what it wrote"
+    has = f"it has {format_bytes(use.used_bytes)} on disk{where}, its limit is {format_bytes(limit)}{_largest(use)}"
+    return f"{spec.agent_id} was stopped by bursar: {has}. Nothing was deleted. Free some of it, or try --limit disk={more}."
+
+
+def over_disk_call_sentence(spec: Spec, number: int, use: DiskUse) -> str:
+    """What the caller of a tool call reads that wrote most when its agent came to have more on disk than it may."""
+    limit = spec.limits["disk"]
+    has = f"{spec.agent_id} has {format_bytes(use.used_bytes)} on disk, its limit is {format_bytes(limit)}, and this command wrote most{_largest(use)}"
+    return f"this command (call {number} of {spec.agent_id}) was stopped by bursar: {has}. The agent goes on, but must write no more before something is deleted."
+
+
+def short_volume_sentence(volume: Volume, written_bytes: int, within_s: float) -> str:
+    """What the people of an agent read before it is stopped for filling a file system."""
+    wrote = f"it wrote {format_bytes(written_bytes)} in the last second, more than any other agent there"
+    return f"{volume.name} has only {format_bytes(volume.free_bytes)} free, and {wrote}: its tool call, or the agent itself, is stopped in about {within_s:g} s if it writes on"
+
+
+def filled_volume_sentence(who: str, volume: Volume, written_bytes: int) -> str:
+    """What the caller of an agent, or of a call, reads that was stopped for filling a file system."""
+    wrote = f"{volume.name} has only {format_bytes(volume.free_bytes)} free and it wrote {format_bytes(written_bytes)} in the last second, more than others there"
+    return f"{who} was stopped by bursar: {wrote}. Free space on {volume.name} (`df -h {volume.name}`), then run it again, with --limit disk=… if it may not need more."
+
+
+def _largest(use: DiskUse) -> str:
+    """The largest files in brackets, for the end of a clause."""
+    return f" (largest: {', '.join(f'{path} {format_bytes(size)}' for path, size in use.largest)})" if use.largest else ""
 
 
 def end_of(status: int | None, end: End | None) -> End:

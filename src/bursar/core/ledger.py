@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bursar.core.allocation.pieces import choose
-from bursar.core.state import Ledger
+from bursar.core.state import NO_BOUND, Ledger
 from bursar.errors import InvalidPolicy
 from bursar.model.agents import Spec
 from bursar.model.policy import Policy
@@ -41,7 +41,9 @@ def open_ledger(policy: Policy, measured: Amounts, found: Pieces = NO_PIECES) ->
     allocatable = {name: max(amount - reserve.get(name, 0), 0) for name, amount in capacity.items()}
     if CORES in pieces:
         allocatable[CORES] = max(len(pieces[CORES]) - LEAST_SHARED, 0)
-    return Ledger(capacity=capacity, allocatable=allocatable, pieces=pieces, confined=bool(policy.node.cpus))
+    disk = reserve.get("disk", 0)
+    most = max(configured["disk"] - disk, 0) if "disk" in configured else NO_BOUND
+    return Ledger(capacity=capacity, allocatable=allocatable, pieces=pieces, disk_reserve=disk, disk_most=most, confined=bool(policy.node.cpus))
 
 
 def pieces_of(policy: Policy, found: Pieces) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ a `Refuse`; a broken invariant raises, and the caller rebuilds the state from ke
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from bursar.core import absence, admission, calling, configuring, ending, intrusion, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
+from bursar.core import absence, admission, calling, configuring, disk, ending, intrusion, ladder, observing, pressure, recovery, resizing, restraining, starting, survivors
 from bursar.core.enforce import enforce
 from bursar.core.expiry import expire
 from bursar.core.ledger import open_ledger
@@ -60,6 +60,8 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.ShutdownAsked: ending.shutdown_asked,
     events.Read: observing.read,
     events.Looked: pressure.looked,
+    events.DiskSeen: disk.seen,
+    events.VolumesSeen: disk.volumes_seen,
     events.Nearing: ticked,
     events.Tampered: intrusion.tampered,
     events.Strayed: intrusion.strayed,
@@ -76,6 +78,7 @@ CHAPTERS: dict[type[Event], Chapter] = {
     events.Examined: survivors.examined,
     events.Recaptured: intrusion.recaptured,
     events.Removed: removed,
+    events.DiskWatched: disk.watched,
     events.Done: observing.done,
     events.Failed: starting.failed,
 }

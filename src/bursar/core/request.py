@@ -13,8 +13,12 @@ LEAST_MEMORY_BYTES = 4 * 2**20
 """Below this the starting shim itself does not fit."""
 LEAST_FILE_BYTES = 4096
 """Below this a command cannot even say what it did not like."""
+LEAST_DISK_BYTES = 64 * 1024
+"""Below this the first words of a log are too many."""
 LEAST_CPU_MILLICORES = 10
 """The kernel refuses a quota below 1 ms in a period of 100 ms."""
+_INHERITED = CAPS.keys() | {"disk"}
+"""Limits of an agent that each of its children has at the most."""
 
 
 def complete(state: State, spec: Spec, inside: str | None) -> Spec:
@@ -51,7 +55,7 @@ def _limits_of_child(state: State, spec: Spec, inside: str) -> dict[str, int]:
     limits = dict(spec.limits)
     limits.setdefault("memory", max(lent["memory"] // 2, spec.requests.get("memory", 0)))
     limits.setdefault("pids", min(state.policy.defaults.limit_pids, lent["pids"] // 2))
-    for name in CAPS.keys() & parent.spec.limits.keys():  # its processes inherit it
+    for name in _INHERITED & parent.spec.limits.keys():  # its processes inherit it; of disk each has a sum of its own
         limits.setdefault(name, parent.spec.limits[name])
     return limits
 
@@ -72,7 +76,7 @@ def mistake_in(spec: Spec) -> str | None:
         return "qos=guaranteed needs --request with cpu and memory, for example --request cpu=1,memory=1GiB"
     if spec.qos is BEST_EFFORT and any(spec.requests.get(name) for name in ("cpu", "memory")):
         return f"qos=best-effort takes no request of cpu or memory, got {format_amounts(spec.requests)}; use --qos burstable"
-    mistake = _sharing_mistake(spec) or _pieces_mistake(spec)
+    mistake = _sharing_mistake(spec) or _pieces_mistake(spec) or (_directories_mistake(spec) if spec.directories else None)
     if mistake is not None:
         return mistake
     for name, amount in spec.requests.items():
@@ -81,10 +85,23 @@ def mistake_in(spec: Spec) -> str | None:
     if memory < LEAST_MEMORY_BYTES:
         least = format_amount("memory", LEAST_MEMORY_BYTES)
         return f"limit memory={format_amount('memory', memory)} is below {least}, too small for any process; write for example --limit memory=64MiB"
+    if "disk" in spec.limits and spec.limits["disk"] < LEAST_DISK_BYTES:
+        return f"limit disk={format_amount('disk', spec.limits['disk'])} is below {format_amount('disk', LEAST_DISK_BYTES)}; write for example --limit disk=1GiB"
     if pids < 1:
         return f"limit pids={pids} leaves no process; write for example --limit pids=64"
     if spec.limits.get("cpu", LEAST_CPU_MILLICORES) < LEAST_CPU_MILLICORES:
         return f"limit cpu={format_amount('cpu', spec.limits['cpu'])} is below the kernel's least quota of 0.01; write for example --limit cpu=0.1"
+    return None
+
+
+def _directories_mistake(spec: Spec) -> str | None:
+    """What is wrong with the directories that are to be looked into."""
+    for directory in spec.directories:
+        if not directory.startswith("/") or directory == "/" or any(word in ("", ".", "..") for word in directory[1:].split("/")):
+            return f"directory {directory[:200]!r} is no absolute path of a directory below /; write for example --directory /srv/work"
+        inside = next((other for other in spec.directories if directory.startswith(f"{other}/")), None)
+        if inside is not None or spec.directories.count(directory) > 1:
+            return f"directory {directory[:200]!r} is named twice, as itself or inside {inside or directory}; name the outer one once"
     return None
 
 
@@ -139,10 +156,10 @@ def _impossible_child(state: State, spec: Spec, inside: str) -> str | None:
         if name in left and amount > left[name]:
             has = f"{name}={format_amount(name, left[name])}"
             return f"limit {name}={format_amount(name, amount)} is above what agent {inside} has left of its own lease, {has}; ask for less"
-    for name in CAPS.keys() & parent.spec.limits.keys():
+    for name in _INHERITED & parent.spec.limits.keys():
         if spec.limits[name] > parent.spec.limits[name]:
             most = format_amount(name, parent.spec.limits[name])
-            return f"limit {name}={format_amount(name, spec.limits[name])} is above that of its parent, {most}, which its processes inherit; ask for less"
+            return f"limit {name}={format_amount(name, spec.limits[name])} is above that of its parent, {most}, which bounds its children, too; ask for less"
     return None
 
 
@@ -160,13 +177,14 @@ def _impossible_pieces(books: Ledger, spec: Spec) -> str | None:
 
 
 def _beyond_node(books: Ledger, spec: Spec) -> str | None:
-    return _beyond("request", spec.requests, books.allocatable, books.allocatable) or _beyond("limit", spec.limits, books.allocatable, books.capacity)
+    return _beyond("request", spec.requests, books) or _beyond("limit", spec.limits, books)
 
 
-def _beyond(what: str, amounts: Amounts, node: Amounts, cpu: Amounts) -> str | None:
-    """The first of *amounts* that is above what *node* has, of cpu above what *cpu* has: a limit of it may be the whole machine."""
+def _beyond(what: str, amounts: Amounts, books: Ledger) -> str | None:
+    """The first of *amounts* that is above what the node has. A limit of cpu may be the whole machine, one of disk anything; what is full today may be deleted tomorrow."""
+    is_limit = what == "limit"
     for name, amount in amounts.items():
-        most = (cpu if name == "cpu" else node).get(name, 0)
-        if amount > most and name not in CAPS:
+        most = (books.capacity if is_limit and name == "cpu" else books.allocatable).get(name, 0)
+        if amount > most and name not in CAPS and not (name == "disk" and (is_limit or amount <= books.capacity.get(name, 0))):
             return f"{what} {name}={format_amount(name, amount)} is above what this node can give to agents, {name}={format_amount(name, most)}; ask for less"
     return None

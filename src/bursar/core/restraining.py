@@ -23,7 +23,7 @@ def freeze_asked(state: State, event: FreezeAsked, now_s: float) -> Iterator[Act
     because = f"frozen by uid {event.peer.uid}" + (f" for {event.for_s:g} s" if event.for_s is not None else "")
     agent.restraints[RestraintBy.USER] = Restraint(by=RestraintBy.USER, because=because, until_s=until_s)
     if until_s is not None:
-        state.set_timer(agent, "thaw", until_s)
+        _thaw_at(state, agent, until_s)
     tell(agent, because, now_s)
     state.dirty.add(agent.id)
     yield Answer(because=Because(because), ticket=event.ticket, body=restraints_line(agent), done=True)
@@ -43,16 +43,16 @@ def thaw_asked(state: State, event: ThawAsked, now_s: float) -> Iterator[Action]
     yield Answer(because=Because(because), ticket=event.ticket, body=restraints_line(agent), done=True)
 
 
-def freeze_by_ladder(state: State, agent: Agent, because: str, until_s: float) -> None:
-    """The ladder's own freeze, always bounded; a user's stands beside it."""
-    agent.restraints[RestraintBy.LADDER] = Restraint(by=RestraintBy.LADDER, because=because, until_s=until_s)
-    state.set_timer(agent, "thaw", until_s)
+def freeze_by_ladder(state: State, agent: Agent, because: str, until_s: float, by: RestraintBy = RestraintBy.LADDER) -> None:
+    """A freeze of our own, always bounded; a user's stands beside it."""
+    agent.restraints[by] = Restraint(by=by, because=because, until_s=until_s)
+    _thaw_at(state, agent, until_s)
     state.dirty.add(agent.id)
 
 
-def thaw_by_ladder(state: State, agent: Agent, line: str, now_s: float) -> None:
-    """The ladder's freeze ends before its bound; a user's stays."""
-    if agent.restraints.pop(RestraintBy.LADDER, None) is not None:
+def thaw_by_ladder(state: State, agent: Agent, line: str, now_s: float, by: RestraintBy = RestraintBy.LADDER) -> None:
+    """A freeze of our own ends before its bound; a user's stays."""
+    if agent.restraints.pop(by, None) is not None:
         tell(agent, line, now_s)
         state.dirty.add(agent.id)
 
@@ -63,7 +63,15 @@ def thaw_due(state: State, agent: Agent, now_s: float) -> None:
         if restraint.until_s is not None and restraint.until_s <= now_s:
             del agent.restraints[by]
             tell(agent, f"the bound of its freeze is over ({restraint.because})", now_s)
+    later = [restraint.until_s for restraint in agent.restraints.values() if restraint.until_s is not None]
+    if later:
+        _thaw_at(state, agent, min(later))
     state.dirty.add(agent.id)
+
+
+def _thaw_at(state: State, agent: Agent, until_s: float) -> None:
+    """The earliest bound is looked at first; the later ones then."""
+    state.set_timer(agent, "thaw", min(until_s, agent.due.get("thaw", until_s)))
 
 
 def froze(state: State, event: Froze, now_s: float) -> Iterator[Action]:

@@ -2,6 +2,7 @@
 
 Who writes what: life and story → `life`; amounts → `ledger`; queue order → `queue`; restraints → `restraining`;
 calls → `calling`; survivors → `survivors`; intrusions → `intrusion`; family → `lending`; readings → `observing`; gauges → `pressure`; ladder and squeezes → `ladder`;
+disks and volumes → `disk` (first told by `enforce`);
 what is seen in the kernel → outcomes in the chapter that wanted them.
 """
 
@@ -12,12 +13,14 @@ from heapq import heapify, heappop, heappush
 
 from bursar.core.terms import Terms
 from bursar.model.agents import End, Life, Restraint, RestraintBy, Spec, Squeeze
+from bursar.model.disks import DiskPlace, DiskUse, Holding, Volume
 from bursar.model.kernel import Capabilities, Limits, Reading, Survivor
 from bursar.model.policy import Policy
 from bursar.model.pressure import Level, Rung, Vitals
 
 Timer = tuple[float, str, str]
 """(due_s, what, agent)."""
+NO_BOUND = 1 << 63
 STALE_MOST = 1024
 """So many timers that do not count any more may lie in the heap …"""
 TIMERS_AN_AGENT = 16
@@ -76,6 +79,23 @@ class Resistance:
 
 
 @dataclass(slots=True)
+class Disk:
+    """What is known of an agent's disk. Written by `core.disk` alone."""
+
+    place: DiskPlace
+    """What the officer was told to look at."""
+    holding: Holding | None = None
+    """How its limit is kept; None: not known yet."""
+    use: DiskUse | None = None
+    wrote_bytes: dict[str, int] = field(default_factory=dict)
+    """By part: what it has written of late, halved with each look."""
+    allowed_bytes: int | None = None
+    """Over its limit it may keep this much, until it has less than its limit: a tool call of it was stopped for the rest."""
+    stopped_calls: int = 0
+    """Since it was below its limit."""
+
+
+@dataclass(slots=True)
 class Agent:
     """Everything about one living agent: wanted, seen, and what is on the way between them."""
 
@@ -108,6 +128,8 @@ class Agent:
     growth: float = 0.0
     """Bytes a second between the last two readings."""
     squeeze: Squeeze | None = None
+    disk: Disk | None = None
+    """None: nobody looks at what it has on disk."""
     verdict: str | None = None
     """Why the ladder took it, for its caller."""
     oom_score_adj: int = 0
@@ -205,6 +227,25 @@ class Ladder:
     """By agent: how often it was frozen, and until when it is not frozen again."""
     is_exhausted: bool = False
     log: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=LADDER_LINES))
+    """What was done for want of something; also of disk, by `core.disk`."""
+
+
+@dataclass(slots=True)
+class Volumes:
+    """File systems as last seen. Written by `core.disk` alone."""
+
+    seen: dict[str, Volume] = field(default_factory=dict)
+    """By name."""
+    seen_s: float = float("-inf")
+    """When that was."""
+    told_s: dict[str, float] = field(default_factory=dict)
+    """When the people of an agent were told that it may have to stop."""
+    victim: tuple[str, str] | None = None
+    """(agent, part) that was told to go and is not gone yet."""
+    chosen_s: float = 0.0
+    """When that was."""
+    is_said: set[str] = field(default_factory=set)
+    """Volumes whose shortage has been said."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -239,6 +280,9 @@ class Ledger:
     """Of what is handed out piece by piece ("cores", "gpu"): the numbers of all that agents may have."""
     given: dict[str, dict[str, dict[str, tuple[int, ...]]]] = field(default_factory=dict)
     """By such resource, by parent ("" is the node itself), by agent: the numbers that are its own."""
+    disk_reserve: int = 0
+    disk_most: int = NO_BOUND
+    """Bytes of disk: kept back from what is free, and never passed whatever is free (node.capacity)."""
     confined: bool = False
     """Agents may run on `pieces["cores"]` only, also when none of them is anybody's own."""
 
@@ -281,6 +325,7 @@ class State:
     last_release_s: float | None = None
     pressure: Pressure = field(default_factory=Pressure)
     ladder: Ladder = field(default_factory=Ladder)
+    volumes: Volumes = field(default_factory=Volumes)
     lead: int = 0
     """By how much of the ceiling, in thousandths, burstable agents stand lower in the victim order, so that best-effort ones go first."""
     leader: str = ""

@@ -5,7 +5,7 @@ from typing import Any
 from bursar.core import ledger, queue, survivors
 from bursar.core.explain import promise, summary
 from bursar.core.pressure import holds
-from bursar.core.state import Agent, Ended, State
+from bursar.core.state import Agent, Disk, Ended, State
 from bursar.model.agents import Life
 
 
@@ -24,6 +24,7 @@ def status(state: State) -> dict[str, Any]:
         "agents": lives,
         "queue": [{"agent": name, "because": str(queue.why_waiting(state, state.agents[name]))} for name in state.waiting[:10]],
         "queued": len(state.waiting),
+        "volumes": {volume.name: {"size_bytes": volume.size_bytes, "free_bytes": volume.free_bytes} for volume in state.volumes.seen.values()},
         "pressure": {f"{place} {resource}": str(gauge.level) for (place, resource), gauge in state.pressure.gauges.items()},
         "stuck": {agent.id: found for agent in state.agents.values() if (found := survivors.rows(agent))},
         "refused": state.refusals,
@@ -139,12 +140,21 @@ def inspect(state: State, agent_id: str) -> dict[str, Any] | None:
         "sharing": str(agent.spec.sharing),
         "oom_score_adj": agent.oom_score_adj,
         "envelope": {"calls_at_once": agent.spec.calls_at_once, "call_memory_bytes": agent.spec.call_memory_bytes},
+        "directories": list(agent.spec.directories),
+        "disk": None if agent.disk is None else _disk(agent.disk),
         "reading": None if reading is None else {name: getattr(reading, name) for name in reading.__struct_fields__},
         "tool_calls": calls,
         "survivors": survivors.rows(agent),
         "lent": state.ledger.lent_limits.get(agent_id, {}),
     }
     return _row(state, agent) | more
+
+
+def _disk(disk: Disk) -> dict[str, Any]:
+    """What the agent has on disk, as last seen, and how its limit is kept."""
+    use, holding = disk.use, disk.holding
+    seen = {} if use is None else {"used_bytes": use.used_bytes, "inodes": use.inodes, "largest": dict(use.largest), "problem": use.problem}
+    return seen | ({} if holding is None else {"quota": list(holding.enforced), "no_quota": holding.problem})
 
 
 def story(state: State, agent_id: str) -> list[tuple[float, str]] | None:

@@ -1,6 +1,7 @@
 """This is about what a user may choose: each option is in force, or refused by name when its part does not exist yet."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -88,6 +89,8 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     sharing: str = "shared"
     requests: Mapping[str, Amount] = {}
     limits: Mapping[str, Amount] = {}
+    directories: Sequence[str] = ()
+    """Where it writes: counted whole against limits["disk"]."""
     scaling: Mapping[str, Any] | None = None
     health: Mapping[str, Any] | None = None
     objectives: Mapping[str, Any] | None = None
@@ -103,6 +106,8 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.sharing not in ("shared", "exclusive"):
             raise BadInput(f"sharing must be shared or exclusive (the cores of its cpu request are its own), got {shown(self.sharing)}")
         check_amounts(self.requests, self.limits)
+        if isinstance(self.directories, str) or not all(map(os.path.isdir, self.directories)):
+            raise BadInput(f"directories must be a list of directories that are there, got {shown(self.directories)}; write for example directories=['/srv/work']")
         for field, way_out in _PLANNED.items():
             if (value := getattr(self, field)) is not None:
                 raise not_there("create_agent_manager", field, value, way_out)
@@ -110,7 +115,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     def fields(self) -> dict[str, object]:
         """Those of the verb `run`."""
         chosen = {"name": self.agent_id, "type": self.agent_type, "qos": self.qos, "priority": self.priority, "sharing": self.sharing}
-        return chosen | {"requests": dict(self.requests), "limits": dict(self.limits)}
+        return chosen | {"requests": dict(self.requests), "limits": dict(self.limits), "directories": [os.path.realpath(one) for one in self.directories]}
 
 
 _PLANNED = {
@@ -126,8 +131,6 @@ def check_amounts(requests: Mapping[str, Amount], limits: Mapping[str, Amount]) 
         for name, amount in table(field, written).items():
             if name == "network":
                 raise BadInput(f"{field} network={shown(amount)} is not available in this version: network traffic is neither counted nor limited; leave it out")
-            if name == "disk" and field == "limits":
-                raise BadInput(f"limits disk={shown(amount)} is not available in this version: disk space is counted, not limited; give it as a request")
             if isinstance(amount, bool) or not isinstance(amount, str | int | float):
                 raise BadInput(f"{field} {name} must be an amount such as '2GiB' or 0.5, got {shown(amount)}")
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -135,6 +135,7 @@ class ResourceManager:
         sharing: str = "shared",
         requests: Mapping[str, Amount] | None = None,
         limits: Mapping[str, Amount] | None = None,
+        directories: Sequence[str] = (),
         scaling: Mapping[str, Any] | None = None,
         health: Mapping[str, Any] | None = None,
         objectives: Mapping[str, Any] | None = None,
@@ -149,6 +150,7 @@ class ResourceManager:
             sharing=sharing,
             requests=requests or {},
             limits=limits or {},
+            directories=directories,
             scaling=scaling,
             health=health,
             objectives=objectives,

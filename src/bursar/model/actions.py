@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bursar.model.disks import DiskPlace
 from bursar.model.kernel import Limits
 from bursar.model.policy import Policy
 
@@ -215,6 +216,12 @@ class Watch(Action, frozen=True, kw_only=True):
 
     agent_id: str
     period_s: float | None
+
+
+class WatchDisk(Effect, frozen=True, kw_only=True):
+    """From now on look at what the agent has on disk, and have the file system keep its limit where it can."""
+
+    place: DiskPlace
 
 
 class Apply(Action, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ class End(StrEnum):
     EVICTED = "evicted"
     REFUSED = "refused"
     EXPIRED = "expired"
+    OVER_DISK = "over-disk"
+    """It had more on disk than its limit."""
 
 
 class RestraintBy(StrEnum):
@@ -60,6 +62,8 @@ class RestraintBy(StrEnum):
 
     USER = "user"
     LADDER = "ladder"
+    DISK = "disk"
+    """It seems to be over its disk limit, and is being measured."""
 
 
 class Restraint(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The cores that are its own (sharing exclusive), by number: granted, never asked for."""
     gpus: tuple[int, ...] = ()
     """The devices that are its own, by number."""
+    directories: tuple[str, ...] = ()
+    """What it has on disk is looked for here, beside the files that it is seen writing: real paths, none inside another."""
     key: str = ""
     """Digest of the caller's secret: with that the caller places, reports and takes its place again after a restart."""
     ttl_s: float | None = None

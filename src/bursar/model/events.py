@@ -7,6 +7,7 @@ the action they answer.
 import msgspec
 
 from bursar.model.agents import Death, Spec
+from bursar.model.disks import DiskUse, Holding, Volume
 from bursar.model.kernel import Limits, Reading, SeenAgent, Survivor
 from bursar.model.policy import Policy
 from bursar.model.pressure import Vitals
@@ -193,6 +194,21 @@ class Looked(Event, frozen=True, kw_only=True):
     vitals: Vitals
 
 
+class DiskSeen(Event, frozen=True, kw_only=True):
+    """What an agent has on disk."""
+
+    agent_id: str
+    use: DiskUse
+
+
+class VolumesSeen(Event, frozen=True, kw_only=True):
+    """What file systems have left, and what agents on the short ones have written since the look before."""
+
+    volumes: tuple[Volume, ...]
+    written_bytes: dict[str, dict[str, int]] = {}
+    """By agent and part; empty while no volume is short."""
+
+
 class Nearing(Event, frozen=True, kw_only=True):
     """All agents together have just passed the mark below their ceiling at which the kernel wakes us: look now."""
 
@@ -323,6 +339,12 @@ class Recaptured(Outcome, frozen=True, kw_only=True):
     """The process is back in its agent, or was ended; one that was gone by then is as good."""
 
     pid: int
+
+
+class DiskWatched(Outcome, frozen=True, kw_only=True):
+    """The agent's disk limit is kept from now on, in this way."""
+
+    holding: Holding
 
 
 class Removed(Outcome, frozen=True, kw_only=True):

@@ -171,6 +171,27 @@ class LadderPolicy(_Section, frozen=True, kw_only=True):
     """From TERM to KILL of an agent that must go, unless memory is used up before."""
 
 
+class DiskPolicy(_Section, frozen=True, kw_only=True):
+    """How disks are watched, and from where on a file system is short: docs/disk.md."""
+
+    look_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
+    """Between two looks at the open files of an agent with a disk limit that is far from it …"""
+    look_least_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.25
+    """… and close to it."""
+    walk_s: Annotated[float, Meta(ge=0.05, le=3600.0)] = 5.0
+    """Between two walks through its directories; sooner when so much was written that the limit may be passed."""
+    cpu_share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.05
+    """Of one core, for walking through the directories of one agent; half a core close to its limit."""
+    freeze_s: Annotated[float, Meta(gt=0.0, le=5.0)] = 2.0
+    """Who seems to be over its limit stands still for so long at most, while its directories are walked through."""
+    free: Amount = "2GiB"
+    """With less free than this on a file system, who writes most there is told, then stopped …"""
+    free_share: Share = 0.05
+    """… on a small one with less than this share of it."""
+    tell_s: Seconds = 2.0
+    """From telling to stopping, if it writes on."""
+
+
 class OfficerPolicy(_Section, frozen=True, kw_only=True):
     """The socket and who may use it."""
 
@@ -193,6 +214,7 @@ class Policy(_Section, frozen=True, kw_only=True):
     sense: SensePolicy = SensePolicy()
     pressure: PressurePolicy = PressurePolicy()
     ladder: LadderPolicy = LadderPolicy()
+    disk: DiskPolicy = DiskPolicy()
 
     def resources(self) -> dict[str, Resource]:
         """Every resource that a request may name here."""
@@ -281,6 +303,9 @@ def _check_amounts(policy: Policy) -> None:
     if parse_amount(memory, policy.ladder.squeeze_io, "ladder.squeeze_io") < 4096:
         raise InvalidPolicy(f"configuration: ladder.squeeze_io must be at least 4KiB, one page a second, got {policy.ladder.squeeze_io}")
     _check_order(policy.pressure)
+    parse_amount(memory, policy.disk.free, "disk.free")
+    if policy.disk.look_least_s > policy.disk.look_s:
+        raise InvalidPolicy(f"configuration: disk.look_least_s must be at most disk.look_s ({policy.disk.look_s:g}), got {policy.disk.look_least_s:g}")
     if parse_amount(memory, policy.logs.keep, "logs.keep") > parse_amount(memory, policy.logs.most, "logs.most"):
         raise InvalidPolicy(f"configuration: logs.keep must be at most logs.most ({policy.logs.most}), got {policy.logs.keep}")
 

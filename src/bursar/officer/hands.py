@@ -15,6 +15,7 @@ from bursar.model.actions import Effect
 from bursar.model.events import Event
 from bursar.model.kernel import MAIN, Cell, Limits, call_cell
 from bursar.model.policy import Policy
+from bursar.officer.disks import Disks
 from bursar.officer.guarding import Guard
 from bursar.officer.lanes import Lane
 from bursar.officer.outputs import Outputs
@@ -42,6 +43,7 @@ class Hands:
         guard: Guard,
         tickets: Tickets,
         sense: Sense,
+        disks: Disks,
         stream: Stream,
         obey: Callable[[Policy], None],
         leave: Callable[[], None],
@@ -49,7 +51,7 @@ class Hands:
         self._host = host
         self._deliver = deliver
         self._recorder, self._outputs, self._guard, self._tickets, self._sense = recorder, outputs, guard, tickets, sense
-        self._stream = stream
+        self._stream, self._disks = stream, disks
         self._obey, self._leave = obey, leave
         self.ceiling = "ok"
         """Whether the ceiling of all agents is what the policy says."""
@@ -263,11 +265,20 @@ class Hands:
     def watch(self, action: actions.Watch) -> None:
         """From now on (or no longer) read this agent."""
         self._sense.watch(action.agent_id, action.period_s)
+        if action.period_s is None:
+            self._outputs.logs.finish(action.agent_id)
+        if action.agent_id:
+            (self._disks.forget if action.period_s is None else self._disks.know)(action.agent_id)
+
+    def watch_disk(self, action: actions.WatchDisk) -> None:
+        """From now on look at what it has on disk; in threads of their own."""
+        self._disks.watch(action)
 
     def apply(self, action: actions.Apply) -> None:
         """Periods, bounds and groups at once; the ceiling in the slow lane, as lowering it may have to wait."""
         self._sense.bound(action.policy.sense, action.ceiling)
         self._outputs.bound(action.policy)
+        self._disks.bound(action.policy)
         self._ceiling_due = action.ceiling
         self.write_ceiling()
         self.warn_at(action.policy, action.ceiling)

@@ -25,9 +25,11 @@ from bursar.model import events
 from bursar.model.events import Event
 from bursar.model.kernel import Cell, Limits
 from bursar.model.policy import Policy
+from bursar.officer.disks import Disks
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
 from bursar.officer.keepers import Keepers
+from bursar.officer.logs import Rounds
 from bursar.officer.office import Office, group_ids
 from bursar.officer.outputs import Outputs
 from bursar.officer.patrolling import Patrolling
@@ -107,6 +109,8 @@ class Officer:
         await server.open(self._groups[0])
         office.sense.start()
         self._patrolling.start()
+        office.disks.start()
+        office.rounds.start()
         self._be_there()
         took_s = time.monotonic() - office.started_s
         log.info("ready socket=%s host=%r agents=%d took_s=%.3f", office.socket, self._host.capabilities.name, len(office.state.agents), took_s)
@@ -117,6 +121,7 @@ class Officer:
         """Lanes, files, guard: everything that needs the running loop."""
         policy, host = self._policy, self._host
         tickets, recorder, outputs, guard, stream = Tickets(), Recorder(self._journal), Outputs(self._runtime, policy), Guard(), Stream()
+        disks = Disks(host, self.deliver, policy)
         sense = Sense(host, self.deliver, policy=policy.sense, ceiling=ceiling_of(self._first.ledger), each_round=self._each_round)
         hands = Hands(
             host=host,
@@ -126,6 +131,7 @@ class Officer:
             guard=guard,
             tickets=tickets,
             sense=sense,
+            disks=disks,
             stream=stream,
             obey=self._obey,
             leave=self.leave,
@@ -142,6 +148,8 @@ class Officer:
             outputs=outputs,
             guard=guard,
             sense=sense,
+            disks=disks,
+            rounds=Rounds(outputs.logs),
             stream=stream,
             hands=hands,
             admin_gid=self._groups[1],
@@ -258,6 +266,7 @@ class Officer:
         for agent in list(self._office.state.agents.values()):
             self._watch_again(agent.id)
             self._office.outputs.known(agent.spec)
+            self._office.disks.recovered(agent.id)
             self._keepers.recovered(agent)
 
     def _watch_again(self, agent_id: str) -> None:
@@ -299,13 +308,6 @@ class Officer:
                 self._watch_again(agent_id)
             else:
                 self._unwatched.discard(agent_id)
-        for agent_id in self._office.outputs.overgrown():
-            try:
-                taken = self._office.outputs.trim(agent_id)
-            except HostError as problem:
-                log.warning("log not trimmed agent=%s reason=%s", agent_id, problem)
-            else:
-                log.info("log trimmed agent=%s bytes=%d", agent_id, taken)
 
     def _look_after_guards(self) -> None:
         """One that died or was stopped while agents are frozen is needed now, not before the next freeze."""
@@ -326,6 +328,8 @@ class Officer:
         log.info("leaving agents=%d", len(self._office.state.agents))
         self._office.sense.close()
         self._patrolling.close()
+        self._office.disks.close()
+        self._office.rounds.close()
         if self._timer is not None:
             self._timer.cancel()
         asyncio.get_running_loop().remove_reader(self._host.fileno())

@@ -13,8 +13,10 @@ from bursar.errors import InvalidPolicy
 from bursar.model.agents import Spec
 from bursar.model.policy import Policy
 from bursar.officer.clock import Almanac
+from bursar.officer.disks import Disks
 from bursar.officer.guarding import Guard
 from bursar.officer.hands import Hands
+from bursar.officer.logs import Rounds
 from bursar.officer.outputs import Outputs
 from bursar.officer.record import Recorder
 from bursar.officer.sense import Sense
@@ -40,6 +42,8 @@ class Office:
     outputs: Outputs
     guard: Guard
     sense: Sense
+    disks: Disks
+    rounds: Rounds
     stream: Stream
     hands: Hands
     almanac: Almanac = field(default_factory=Almanac)
@@ -81,6 +85,7 @@ class Office:
             "ceiling": self.hands.ceiling,
             "configuration": self.configuration,
             "files": "; ".join(self.lost) or "ok",
+            "disks": self.disks.condition,
         }
 
 

@@ -35,6 +35,7 @@ Performed = (
     | actions.Refuse
     | actions.Record
     | actions.Watch
+    | actions.WatchDisk
     | actions.Apply
     | actions.Shutdown
 )
@@ -87,6 +88,8 @@ def perform(action: Performed, hands: Hands) -> None:
             hands.open_output(action)
         case actions.DropOutput():
             hands.drop_output(action)
+        case actions.WatchDisk():
+            hands.watch_disk(action)
         case actions.Apply():
             hands.apply(action)
         case actions.Shutdown():

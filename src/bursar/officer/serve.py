@@ -193,6 +193,7 @@ class Desk:
             command=request.command[:MOST_COMMAND],
             key=digest(request.key) if isinstance(request, verbs.Run) else "",
             ttl_s=request.ttl_s,
+            directories=request.directories,
         )
 
     def _policy(self, connection: Connection, request: verbs.Reload) -> Policy:
@@ -270,6 +271,10 @@ class Desk:
             largest = self._office.host.file_limit(agent.main_pid)
             if largest is not None and largest <= agent.spec.limits[name]:
                 return {"resource": name, "how": "enforced", "files": [f"/proc/{agent.main_pid}/limits"]}
+        if name == "disk" and agent.disk is not None and "disk" in agent.spec.limits:
+            enforced = agent.disk.holding.enforced if agent.disk.holding is not None else ()
+            whole = bool(enforced) and enforced == agent.spec.directories
+            return {"resource": name, "how": "enforced" if whole else "watched", "files": list(enforced or agent.spec.directories)}
         return {"resource": name, "how": "recorded", "files": []}
 
     def _plan(self, connection: Connection, request: verbs.Plan) -> dict[str, Any]:
@@ -298,7 +303,9 @@ class Desk:
         if not spec.detached:
             raise BadInput(f"logs {agent_id}: it runs in the foreground, its output went to its caller; start it with --detach to keep a log")
         outputs = self._office.outputs
-        return {"agent": agent_id, "path": str(outputs.log(agent_id)), "trimmed_bytes": outputs.trimmed.get(agent_id, 0), "ended": self._office.state.live(agent_id) is None}
+        trimmed, is_trimming = outputs.logs.trimmed(agent_id)
+        ended = self._office.state.live(agent_id) is None
+        return {"agent": agent_id, "path": str(outputs.log(agent_id)), "trimmed_bytes": trimmed, "trimming": is_trimming, "ended": ended}
 
     def _dated(self, row: dict[str, Any]) -> dict[str, Any]:
         return row | {"since_s": round(time.monotonic() - row["since_s"], 3)}

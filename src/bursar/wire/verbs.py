@@ -59,6 +59,7 @@ class Lease(Request, frozen=True, kw_only=True):
     limits: Written = {}
     wait_s: Wait | None = None
     ttl_s: Annotated[float, Meta(gt=0.0, le=31_536_000.0)] | None = None
+    directories: Annotated[tuple[Text, ...], Meta(max_length=16)] = ()
     mode: Annotated[str, Meta(pattern="^(foreground|detached|exec)$")] = "foreground"
     command: str = ""
 

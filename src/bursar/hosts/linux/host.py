@@ -6,7 +6,7 @@ A back end adds its table of limit files and the names of its counters.
 import os
 import select
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import ClassVar
 from bursar.errors import Busy, HostError, NoCgroups
 from bursar.hosts.linux import capacity, files, process, standing
 from bursar.hosts.linux.cpusets import open_cpusets
+from bursar.hosts.linux.disks import Disks
 from bursar.hosts.linux.kept import KeptFiles
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.node import NodeFiles
@@ -26,6 +27,7 @@ from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
 from bursar.model.agents import Death
+from bursar.model.disks import DiskPlace, DiskUse, Holding, Volume
 from bursar.model.events import Emptied, Strayed
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
@@ -83,6 +85,7 @@ class LinuxHost(ABC):
         """By agent: pid and start time of its command."""
         self._left: dict[Cell, list[int]] = {}
         """Who was left in a cell when it could not be removed: not waited for again."""
+        self._meters = Disks(self._tree, disk)
 
     # --- what differs between back ends
 
@@ -223,6 +226,8 @@ class LinuxHost(ABC):
 
     def remove(self, cell: Cell) -> Death:
         """Take the cell out of every hierarchy, its last processes killed; says what it died of. Raises Busy."""
+        if not cell.part:
+            self._meters.note(cell.agent_id)
         death = Death(oom_kills=self._kills_in(cell), memory_peak_bytes=self._peak(cell))
         for pid, started in self._patrol.left_behind(cell.agent_id) if not cell.part else ():
             self.recapture(cell.agent_id, pid, started, end=True)
@@ -341,6 +346,28 @@ class LinuxHost(ABC):
     def agent_of(self, pid: int) -> str | None:
         """The agent in whose cgroup the process lives, in whichever hierarchy; None outside."""
         return self._tree.agent_of(pid)
+
+    # --- disks, in threads of their own
+
+    def disk_use(self, agent_id: str, place: DiskPlace, *, walk: bool) -> DiskUse | None:
+        """What the agent has on disk; None when it is gone."""
+        return self._meters.use(agent_id, place, walk=walk)
+
+    def disk_writes(self, agent_id: str) -> dict[str, int]:
+        """By part: what the agent has dirtied of files on disks since this was asked last."""
+        return self._meters.writes(agent_id)
+
+    def hold_disk(self, agent_id: str, place: DiskPlace) -> Holding:
+        """Have the file system of its directories keep its limit, where it can. Raises HostError."""
+        return self._meters.hold(agent_id, place)
+
+    def release_disk(self, agent_id: str) -> None:
+        """Forget what the agent had, and what file systems keep of it. Raises HostError."""
+        self._meters.release(agent_id)
+
+    def volumes(self, directories: Mapping[str, tuple[str, ...]]) -> list[Volume]:
+        """The file systems on which agents live, and the node's own."""
+        return self._meters.volumes(directories)
 
     # --- what happens by itself
 

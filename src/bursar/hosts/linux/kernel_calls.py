@@ -1,4 +1,7 @@
-"""System calls that Python's standard library lacks: inotify(7), mlockall(2), process_mrelease(2), pidfd_getfd(2) and, before 3.13, timerfd_create(2)."""
+"""System calls that Python's standard library lacks: inotify(7), mlockall(2), process_mrelease(2), pidfd_getfd(2), openat2(2), statx(2), statfs(2), quotactl(2)
+
+and, before 3.13, timerfd_create(2).
+"""
 
 import ctypes
 import os
@@ -22,7 +25,19 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
 """capabilities(7)."""
 
+IN_MEMORY = frozenset({0x01021994, 0x858458F6, 0x958458F6})
+"""statfs(2), f_type of tmpfs, ramfs and hugetlbfs: their pages are charged to the memory of whoever wrote them."""
+_SYS_OPENAT2 = 437
+_SYS_QUOTACTL_FD = 443
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x01, 0x02, 0x04, 0x08
+"""linux/openat2.h, RESOLVE_*."""
+_AT_FDCWD = -100
+_STATX_BTIME = 0x800
+_STATX_BYTES, _BTIME_AT = 256, 80
+"""statx(2), struct statx: the time of birth is two numbers, seconds and nanoseconds."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
 
 
 class InotifyEvent(NamedTuple):
@@ -80,6 +95,36 @@ def timer_arm(fd: int, delay_s: float) -> None:
     seconds, nanoseconds = int(delay_s), int(delay_s % 1 * 1e9)
     when = (ctypes.c_long * 4)(0, 0, seconds, nanoseconds)
     _checked(_libc.timerfd_settime(fd, 0, when, None))
+
+
+def open_beneath(directory: int, path: str) -> int:
+    """A descriptor of the directory *path* below *directory*, reached by no link and through no mount. Raises OSError."""
+    how = struct.pack("=QQQ", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0, _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH)
+    return _checked(_libc.syscall(ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(directory), os.fsencode(path), how, ctypes.c_size_t(len(how))))
+
+
+def quotactl(file: int, command: int, number: int, block: bytearray) -> None:
+    """quotactl_fd(2) on the file system of *file*: read into *block*, or written from it. Raises OSError."""
+    buffer = (ctypes.c_char * len(block)).from_buffer(block)
+    _checked(_libc.syscall(ctypes.c_long(_SYS_QUOTACTL_FD), ctypes.c_uint(file), ctypes.c_uint(command), ctypes.c_int(number), buffer))
+
+
+def born_s(path: str) -> float | None:
+    """When the file was made (seconds since 1970); None where its file system does not say. Raises OSError."""
+    answer = ctypes.create_string_buffer(_STATX_BYTES)
+    _checked(_libc.statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_BTIME, answer))
+    if not struct.unpack_from("=I", answer)[0] & _STATX_BTIME:
+        return None
+    seconds, nanoseconds = struct.unpack_from("=qI", answer, _BTIME_AT)
+    return float(seconds + nanoseconds / 1e9)
+
+
+def is_in_memory(path: str) -> bool:
+    """Whether the file lies in tmpfs or the like. Raises OSError."""
+    answer = ctypes.create_string_buffer(256)
+    _checked(_libc.statfs(os.fsencode(path), answer))
+    kind: int = struct.unpack_from("=l", answer)[0] if ctypes.sizeof(ctypes.c_long) == 4 else struct.unpack_from("=q", answer)[0]
+    return kind & 0xFFFFFFFF in IN_MEMORY
 
 
 def _checked(result: int) -> int:

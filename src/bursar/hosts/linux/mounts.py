@@ -27,6 +27,17 @@ class Mount(NamedTuple):
     """Of the file system: v1 controllers; nsdelegate, memory_recursiveprot on v2."""
 
 
+class FileSystem(NamedTuple):
+    """One mounted file system."""
+
+    point: str
+    kind: str
+    """ext4, xfs, tmpfs, …"""
+    device: str
+    """What it was mounted from: /dev/sda1."""
+    options: frozenset[str]
+
+
 class Base(NamedTuple):
     """Our own place in one hierarchy."""
 
@@ -47,6 +58,24 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
         options = frozenset(_text(kind[2]).split(","))
         mounts.append(Mount(root=_path(fields[3]), point=_path(fields[4]), is_v2=kind[0] == b"cgroup2", options=options))
     return mounts
+
+
+def parse_file_systems(text: bytes) -> dict[str, FileSystem]:
+    """Every mounted file system by "MAJOR:MINOR", as it was mounted last (proc(5)). Raises HostError."""
+    found = {}
+    for line in text.splitlines():
+        before, dash, after = line.partition(b" - ")
+        fields, kind = before.split(b" "), after.split(b" ")
+        if not dash or len(fields) < 6 or len(kind) < 3:
+            raise HostError(f"not a line of mountinfo: {line[:200]!r}")
+        options = frozenset(_text(kind[2]).split(",")) | frozenset(_text(fields[5]).split(","))
+        found[_text(fields[2])] = FileSystem(point=_path(fields[4]), kind=_text(kind[0]), device=_text(_unescaped(kind[1])), options=options)
+    return found
+
+
+def read_file_systems() -> dict[str, FileSystem]:
+    """Every file system that is mounted now."""
+    return parse_file_systems(files.read("/proc/self/mountinfo") or b"")
 
 
 def parse_cgroups(text: bytes) -> dict[str, str]:
@@ -90,10 +119,14 @@ def read_bases() -> dict[str, Base]:
 
 def _path(field: bytes) -> str:
     """A path of mountinfo, in which blanks and backslashes are written in octal. One that is not absolute raises HostError."""
-    path = _text(_OCTAL.sub(lambda digits: bytes([int(digits[1], 8) & 255]), field))
+    path = _text(_unescaped(field))
     if not path.startswith("/"):
         raise HostError(f"not a path: {path[:200]!r}")
     return path
+
+
+def _unescaped(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda digits: bytes([int(digits[1], 8) & 255]), field)
 
 
 def _text(field: bytes) -> str:

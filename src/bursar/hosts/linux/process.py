@@ -9,6 +9,7 @@ import signal as signals
 import struct
 from collections.abc import Iterable
 from errno import EACCES, EINVAL, ENOTTY, EPERM, ESRCH
+from time import CLOCK_BOOTTIME, clock_gettime, time
 
 from bursar import descriptors
 from bursar.errors import HostError
@@ -179,6 +180,12 @@ def start_time(pid: int) -> int | None:
     return None if stat is None else parse_start_time(stat)
 
 
+def started_s(pid: int) -> float | None:
+    """When the process started, by the wall clock of now (seconds since 1970); None when it is gone."""
+    ticks = start_time(pid)
+    return None if ticks is None else time() - clock_gettime(CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def parse_resident_pages(statm: bytes) -> int:
     """Resident pages in a /proc/PID/statm file. Raises HostError."""
     words = statm.split(None, 2)
@@ -191,6 +198,24 @@ def resident_bytes(pid: int) -> int | None:
     """Resident size, as the kernel's choice of a victim sees it."""
     statm = read(pid, "statm")
     return None if statm is None else parse_resident_pages(statm) * os.sysconf("SC_PAGESIZE")
+
+
+def parse_written(io: bytes) -> int:
+    """write_bytes of a /proc/PID/io file. Raises HostError."""
+    start = io.find(b"\nwrite_bytes: ")
+    words = io[start:].split(None, 2) if start >= 0 else []
+    if len(words) < 2 or not words[1].isdigit() or len(words[1]) > 20:
+        raise HostError(f"no write_bytes in /proc/PID/io: {io[:80]!r}")
+    return int(words[1])
+
+
+def written_bytes(pid: int) -> int | None:
+    """What the process has dirtied of files on disks so far; None when it is gone, or not ours to look at."""
+    try:
+        io = read(pid, "io")
+        return None if io is None else parse_written(io)
+    except HostError:  # a kernel without the file, or a process that may not be looked at
+        return None
 
 
 def parse_file_limit(limits: bytes) -> int | None:

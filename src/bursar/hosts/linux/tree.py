@@ -227,6 +227,15 @@ class Tree:
                 return {}
             raise files.refusal(error, f"reading the marks of {agent_id}") from error
 
+    def mark_of(self, agent_id: str, name: str) -> str:
+        """One mark; empty where there is none, or the agent is gone."""
+        try:
+            return os.getxattr(self.directory(UNIFIED, Cell(agent_id)), _MARK + name).decode("utf-8", "replace")
+        except OSError as error:
+            if error.errno in (ENODATA, ENOENT):
+                return ""
+            raise files.refusal(error, f"reading mark {name} of {agent_id}") from error
+
     def mark_main(self, agent_id: str, pid: int) -> None:
         """Remember which process is the command, so that the next officer knows it again."""
         self.mark(agent_id, {MAIN_MARK: f"{pid} {process.start_time(pid)} {_since_first(pid)}"})

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from bursar.errors import Busy, HostError
 from bursar.hosts.simulated.machine import CEILING, DIES_S, EXIT_BY_KILL, FREEZES_S, NOTHING, Machine, Process
 from bursar.model.agents import Death
+from bursar.model.disks import DiskPlace, DiskUse, Holding, Volume
 from bursar.model.events import CallSeen, Emptied, MainGone, OutOfMemory, Strayed, Tampered
 from bursar.model.kernel import MAIN, Capabilities, Cell, Kept, Limits, Reading, SeenAgent, SeenCall, Survivor
 from bursar.model.pressure import Vitals
@@ -39,6 +40,9 @@ class SimulatedHost:
         self._told: list[Notice] = []
         self._watched: set[Cell] = set()
         self._shaped: dict[str, Limits] = {}
+        self._looked: dict[str, dict[int, int]] = {}
+        self._written: dict[str, dict[int, int]] = {}
+        """By agent and process: what it had written to disk when that was asked last, by `disk_use` and by `disk_writes`."""
         self._failures: dict[str, list[HostError]] = {}
         self._listeners: list[tuple[list[Callable[..., None]], Callable[..., None]]] = [
             (self.machine.on_emptied, self._emptied),
@@ -280,6 +284,43 @@ class SimulatedHost:
         """The agent in which the process lives."""
         process = self.machine.processes.get(pid)
         return process.cell.agent_id if process is not None and process.cell is not None else None
+
+    # --- disks
+
+    def disk_use(self, agent_id: str, place: DiskPlace, *, walk: bool) -> DiskUse | None:
+        """What the agent's processes have written; None when it is gone."""
+        if Cell(agent_id) not in self.machine.groups:
+            return None
+        used = self.machine.disk_used.get(agent_id, 0)
+        written = self._dirtied(agent_id, self._looked.setdefault(agent_id, {}))
+        return DiskUse(used_bytes=used, inodes=0, is_whole=walk or not place.directories, written_bytes=written, largest=((f"/{agent_id}/file", used),))
+
+    def disk_writes(self, agent_id: str) -> dict[str, int]:
+        """What its processes have written since this was asked last; nothing the first time."""
+        is_first = agent_id not in self._written
+        found = self._dirtied(agent_id, self._written.setdefault(agent_id, {}))
+        return {} if is_first else found
+
+    def _dirtied(self, agent_id: str, before: dict[int, int]) -> dict[str, int]:
+        written: dict[str, int] = {}
+        for process in self.machine.members(Cell(agent_id)):
+            assert process.cell is not None
+            written[process.cell.part] = written.get(process.cell.part, 0) + process.written_bytes - before.get(process.pid, 0)
+            before[process.pid] = process.written_bytes
+        return written
+
+    def hold_disk(self, agent_id: str, place: DiskPlace) -> Holding:
+        """This disk keeps no limit."""
+        self._maybe_fail("hold_disk")
+        return Holding()
+
+    def release_disk(self, agent_id: str) -> None:
+        """Nothing is kept."""
+        self._maybe_fail("release_disk")
+
+    def volumes(self, directories: Mapping[str, tuple[str, ...]]) -> list[Volume]:
+        """One disk, on which everybody lives."""
+        return [Volume(name="/", size_bytes=self.machine.disk_bytes, free_bytes=self.machine.disk_free(), agents=tuple(directories), is_home=True)]
 
     # --- what happens by itself
 

@@ -36,6 +36,10 @@ class Demand:
     """Only SIGKILL ends it."""
     is_held: bool = False
     """The kernel holds it: a SIGKILL is noted and has no effect until `let_go`."""
+    disk_bytes: int = 0
+    """What it writes, to one file that stays."""
+    disk_bytes_per_s: int | None = None
+    """None: writes it at once."""
     is_cache: bool = False
     """What it takes is file cache: dropped where a limit is hit, before anybody dies."""
 
@@ -54,6 +58,8 @@ class Process:
     resident_bytes: int = 0
     cache_bytes: int = 0
     """Of these, file cache."""
+    written_bytes: int = 0
+    """To disk, so far."""
     age_s: float = 0.0
     oom_score_adj: int = 0
     ends_s: float | None = None
@@ -89,6 +95,10 @@ class Machine:
     ended: dict[int, int] = field(default_factory=dict)
     """Wait status of each process that is gone."""
     groups: dict[Cell, Group] = field(default_factory=dict)
+    disk_used: dict[str, int] = field(default_factory=dict)
+    """By agent: what its processes have written, also those that are gone."""
+    outside_disk_bytes: int = 0
+    """What others than agents have on disk."""
     outside_bytes: int = 0
     """What others than agents use."""
     ceiling_hits: int = 0
@@ -207,6 +217,7 @@ class Machine:
             running = [p for p in self.processes.values() if p.goes and p.ends_s is None and (p.cell is None or not self.is_frozen(p.cell))]
             self._grow(running, step_s)
             self._compute(running, step_s)
+            self._write(running, step_s)
             for process in running:
                 process.age_s += step_s
                 if process.demand.lifetime_s is not None and process.age_s >= process.demand.lifetime_s:
@@ -279,6 +290,23 @@ class Machine:
         if stalled:
             for kind in ("memory.some", "memory.full"):
                 self.stalls_us[kind] += round(step_s * 1e6)
+
+    def disk_free(self) -> int:
+        """What nobody has used of the disk."""
+        return max(self.disk_bytes - self.outside_disk_bytes - sum(self.disk_used.values()), 0)
+
+    def _write(self, running: list[Process], step_s: float) -> None:
+        """To disk, until it is full."""
+        for process in running:
+            demand = process.demand
+            more = demand.disk_bytes - process.written_bytes
+            if demand.disk_bytes_per_s is not None:
+                more = min(more, int(demand.disk_bytes_per_s * step_s))
+            more = min(more, self.disk_free())
+            if more > 0:
+                process.written_bytes += more
+                name = process.cell.agent_id if process.cell is not None else ""
+                self.disk_used[name] = self.disk_used.get(name, 0) + more
 
     def drop_cache(self, cell: Cell) -> int:
         """Take file cache back from everybody below the cell; how much it was."""
