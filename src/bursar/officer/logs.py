@@ -28,6 +28,8 @@ FLOODED_S = 0.02
 """… and after one in which some log was trimmed: at 1 GB/s another 20 MB by then."""
 NONE_S = 1.0
 """… and while there is none."""
+HELD_SHARE = 0.5
+"""With more of our descriptors in use, logs are opened for the moment of their trim: clients and agents come first."""
 SAID_S = 30.0
 """A log that is trimmed again and again is told of so often."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,7 +52,7 @@ class Log:
         """*descriptor*: of the file at *path*, ours from now on."""
         self._path = path
         self._kept: int | None = descriptor
-        if descriptors.are_short(descriptors.OF_AN_AGENT, descriptor):
+        if descriptor > HELD_SHARE * descriptors.most():  # the lowest free number: so many are in use
             os.close(descriptor)
             self._kept = None
         self._lock = Lock()
