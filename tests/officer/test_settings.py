@@ -265,7 +265,7 @@ SECOND: dict[str, tuple[Any, Callable[[Policy, Path], Any]]] = {
     "pressure.stall_critical": (0.7, levels),
     "pressure.calm_s": (0.5, calming),
     "pressure.calm_margin": (0.2, calming),
-    "disk.look_s": (0.5, disk_pace),
+    "disk.look_s": (0.8, disk_pace),
     "disk.look_least_s": (0.1, disk_pace),
     "disk.walk_s": (9.0, disk_pace),
     "disk.cpu_share": (0.5, disk_pace),

@@ -22,9 +22,10 @@ PATHS = [
     "tests/officer/test_queue.py::test_the_third_waits_and_says_why",
     "tests/officer/test_ladder.py::test_a_slow_leak_is_told_and_stopped_and_its_neighbour_lives",
     "tests/officer/test_hostile.py::test_nothing_is_left_of_hostile_children[kill]",
+    "tests/officer/test_disk.py::test_who_passes_its_disk_limit_is_stopped_and_told_why[a file in its directory]",
     "tests/officer/test_cores.py::test_its_core_is_named_and_comes_back_at_its_end",
 ]
-"""One story each of memory, cpu, processes, queue, ladder, ends and cores beside the contract; `make test-vm` runs the stories whole."""
+"""One story each of memory, cpu, processes, queue, ladder, ends, disks and cores beside the contract; `make test-vm` runs the stories whole."""
 
 
 def fetch() -> str | None:

@@ -174,7 +174,7 @@ class LadderPolicy(_Section, frozen=True, kw_only=True):
 class DiskPolicy(_Section, frozen=True, kw_only=True):
     """How disks are watched, and from where on a file system is short: docs/disk.md."""
 
-    look_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 1.0
+    look_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
     """Between two looks at the open files of an agent with a disk limit that is far from it …"""
     look_least_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.25
     """… and close to it."""
