@@ -5,31 +5,42 @@ import os
 
 import pytest
 
+from tests.officer.conftest import COMMON
 from tests.officer.world import lives, until
 
 pytestmark = pytest.mark.kernel
 
 
-def test_a_process_that_left_its_agent_is_an_orphan_once_that_has_ended(private):
+@pytest.fixture
+def unwatched(new_world):
+    """A world whose officer does not look for leavers, as one that was dead meanwhile did not."""
+    world = new_world(COMMON + "patrol_s = 60\n")
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def test_a_process_that_left_its_agent_is_an_orphan_once_that_has_ended(unwatched):
     """It moved itself out of every cgroup of its agent, and outlived it. While the agent lives it has a parent; the neighbour is never listed."""
-    private.up()
-    private.detach("neighbour")
-    actor = private.actor("runaway")
-    pid = actor.tell(leave=outside(private))["pid"]
-    until(lambda: pid not in private.kernel.pids("runaway"), "it has left every cgroup of its agent")
-    before = json.loads(private.bursar("orphans", "--all", "--json").stdout)
+    unwatched.up()
+    unwatched.detach("neighbour")
+    actor = unwatched.actor("runaway")
+    pid = actor.tell(leave=outside(unwatched))["pid"]
+    until(lambda: pid not in unwatched.kernel.pids("runaway"), "it has left every cgroup of its agent")
+    before = json.loads(unwatched.bursar("orphans", "--all", "--json").stdout)
     assert pid not in by_pid(before)
-    private.bursar("kill", "runaway")
-    private.await_no_cell("runaway")
+    unwatched.bursar("kill", "runaway")
+    unwatched.await_no_cell("runaway")
     try:
         assert lives(pid)
-        found = json.loads(private.bursar("orphans", "--json").stdout)
+        found = json.loads(unwatched.bursar("orphans", "--json").stdout)
         assert by_pid(found)[pid]["of"] == "agent runaway"
-        assert not set(by_pid(found)) & set(private.kernel.pids("neighbour"))
-        done = private.bursar("orphans", "--reap", "--yes", str(pid))
+        assert not set(by_pid(found)) & set(unwatched.kernel.pids("neighbour"))
+        done = unwatched.bursar("orphans", "--reap", "--yes", str(pid))
         assert (done.returncode, f"{pid}  ended by TERM" in done.stdout) == (0, True), done.stdout + done.stderr
         assert not lives(pid)
-        assert private.life("neighbour") == "running"
+        assert unwatched.life("neighbour") == "running"
     finally:
         if lives(pid):
             os.kill(pid, 9)
