@@ -89,7 +89,7 @@ def written(pid: int) -> int:
 
 
 def watch_bomb(client: "subprocess.Popen[str]", used: Callable[[], int], limit: int) -> tuple[float, int, str]:
-    """(seconds from the crossing to the end, bytes above the limit at the end, what its user read)."""
+    """(seconds from the crossing to the end, bytes above the limit at the end, what its user read). Stopped before we had counted to the limit: 0 s."""
     crossed_s, most = None, 0
     deadline_s = time.monotonic() + PATIENCE_S
     while client.poll() is None:
@@ -101,8 +101,10 @@ def watch_bomb(client: "subprocess.Popen[str]", used: Callable[[], int], limit: 
         time.sleep(0.02)
     ended_s = time.monotonic()
     said = client.communicate()[1]
-    assert crossed_s is not None, said
-    return ended_s - crossed_s, most - limit, said
+    with suppress(OSError):
+        most = max(most, used())
+    assert most > limit, said
+    return 0.0 if crossed_s is None else ended_s - crossed_s, most - limit, said
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ class Meter:
         return (file.size, 1) if file.before is None else (max(file.size - file.before, 0), 0)
 
     def _largest(self) -> tuple[tuple[str, int], ...]:
-        found = {path: size for one in self._walks.values() for size, path in one.largest}
-        found |= {file.path: file.size for file in self._files.values()}
+        found = {path: size for one in self._walks.values() for size, path in one.largest if size}
+        found |= {file.path: file.size for file in self._files.values() if file.size}
         return tuple(nlargest(MOST_NAMED, found.items(), key=lambda one: one[1]))
 
 
