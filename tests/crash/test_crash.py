@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(90 * SLOWNESS)]
 TIMES = int(os.environ.get("BURSAR_CRASHES", "0"))
 """How often at each file and on both sides; 0: once at each point, on one side."""
 UNREACHED = {
+    "app.officer:replace:unlink": "a disk that takes nothing: tests/officer/test_state.py",
+    "journal.sqlite:SqliteJournal._aside:unlink": "the fourth damaged journal: tests/journal/test_sqlite.py",
     "app.officer:serve:shutil.rmtree": "a private officer's own directory: tests/manager/test_private.py",
     "hosts.linux.host:LinuxHost.kill:process.kill_each": "kernels before Linux 5.14",
     "hosts.linux.host:LinuxHost._sweep:process.kill_each": "somebody left one hierarchy only: tests/contract/test_kernel_host.py",
