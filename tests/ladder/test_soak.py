@@ -81,6 +81,8 @@ class Fleet(World):
         self.hear()
         validate(self.state)
         self.machine.ended.clear()
+        if self.steps % 50 == 0:  # whoever was never placed is nobody's
+            self.machine.processes = {pid: process for pid, process in self.machine.processes.items() if process.cell is not None}
 
     def running(self) -> list[str]:
         """Who could do something."""

@@ -16,9 +16,9 @@ import pytest
 from bursar import descriptors
 from tests.officer.conftest import COMMON
 from tests.officer.test_other_user import NOBODY, interpreter
-from tests.officer.world import World, lives, until
+from tests.officer.world import SLOWNESS, World, lives, until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120 * SLOWNESS)]
 
 FEW = 64
 LIMITS = ("--request", "cpu=0.01,memory=8MiB", "--limit", "memory=32MiB,pids=16")

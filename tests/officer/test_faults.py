@@ -1,13 +1,14 @@
 """The kernel says no, or the file is gone in the middle: the officer goes on, nobody else is touched, and what had to wait is done later."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.officer.world import BURSAR, MIB, World, lives, until
+from tests.officer.world import BURSAR, EMULATED, MIB, SLOWNESS, World, lives, until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120 * SLOWNESS)]
 
 LONG = pytest.mark.slow
 """Of several faults of a kind `make test` tries one, `make soak` all."""
@@ -192,3 +193,52 @@ def test_an_officer_with_another_clock_of_its_own_takes_up_what_stands(private: 
     assert private.bursar("kill", "holder").returncode == 0
     assert [client.wait(30) for client in waiting] == [0, 0]
     assert private.officer_pid() == officer
+
+
+@pytest.mark.parametrize("hierarchy", ["memory", pytest.param("pids", marks=LONG), pytest.param("cpu", marks=LONG)])
+def test_a_hierarchy_that_vanishes_costs_no_agent(private: World, hierarchy: str):
+    """Unmounted under the officer: who runs goes on, can be frozen and ended; who comes is refused with the reason; the next officer, that sees all, finds everybody."""
+    done = subprocess.run(["unshare", "-m", "--propagation", "private", BURSAR, "up", "--detach"], env=private.environment, capture_output=True, stdin=-3, start_new_session=True)
+    if done.returncode:
+        pytest.skip("no mount namespace for us")
+    officer = private.officer_pid()
+    if private.kernel.is_v2:
+        pytest.skip("one hierarchy is all there is")
+    pids = {name: private.inspect(private.detach(name, *LIMITS))["main_pid"] for name in ("stays", "goes")}
+    mount = next(line.split()[1] for line in Path(f"/proc/{officer}/mounts").read_text().splitlines() if line.split()[2] == "cgroup" and hierarchy in line.split()[3].split(","))
+    subprocess.run(["nsenter", "-t", str(officer), "-m", "umount", "-l", mount], check=True)
+    refused = private.bursar("run", "--detach", "--name", "late", *LIMITS, "--", "true")
+    assert (refused.returncode, "late was not started" in refused.stderr) == (125, True), refused
+    private.ask("freeze", agent="stays")
+    until(lambda: private.kernel.is_frozen("stays"), "it stands still")
+    private.ask("thaw", agent="stays")
+    private.ask("kill", agent="goes")
+    assert (lives(pids["goes"]), lives(pids["stays"]), private.officer_pid()) == (False, True, officer)
+    private.kill_officer()
+    private.up()
+    assert private.inspect("stays")["main_pid"] == pids["stays"]
+    private.await_no_cell("goes")
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_the_machines_own_clock_is_set(private: World, years: int):
+    """For real, where that is ours to do: in the VM. As with a clock that is only believed to be another."""
+    if not EMULATED:
+        pytest.skip("this machine's clock is not ours to set: tests/vm/run.py")
+    officer = private.up()
+    private.detach("beats", "--ttl", "600", *LIMITS)
+    private.detach("frozen", *LIMITS)
+    private.ask("freeze", agent="frozen", for_s=2.0)
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + years * 365 * 86400)
+        until(lambda: not private.kernel.is_frozen("frozen"), "its bound is over")
+        private.ask("resize", agent="frozen", limits={"memory": 96 * MIB})
+        shown = [line[:23] for line in private.ask("explain", agent="frozen")["story"]]
+        assert shown == sorted(shown)
+        assert shown[0][:4] == time.strftime("%Y")
+        assert (private.life("beats"), private.officer_pid()) == ("running", officer)
+        private.kill_officer()
+        private.up()
+        assert private.life("beats") == "running"
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - years * 365 * 86400)

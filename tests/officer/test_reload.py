@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from tests.officer.conftest import COMMON
-from tests.officer.world import MIB, World, lives, until
+from tests.officer.world import MIB, SLOWNESS, World, lives, until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120 * SLOWNESS)]
 
 CEILING = '[node]\ncapacity = {{ memory = "{}" }}\nreserve = {{ memory = "64MiB" }}\nreserve_share = 0.0\n'
 BROKEN = {

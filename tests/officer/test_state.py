@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.officer.world import MIB, PATIENCE_S, World, command_of, lives, processes_of, until
+from tests.officer.world import MIB, PATIENCE_S, SLOWNESS, World, command_of, lives, processes_of, until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120 * SLOWNESS)]
 
 LIMITS = ("--request", "cpu=0.02,memory=16MiB", "--limit", "memory=64MiB,pids=32")
 
