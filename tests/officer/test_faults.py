@@ -242,3 +242,25 @@ def test_the_machines_own_clock_is_set(private: World, years: int):
         assert private.life("beats") == "running"
     finally:
         time.clock_settime(time.CLOCK_REALTIME, time.time() - years * 365 * 86400)
+
+
+@LONG
+def test_a_hierarchy_that_is_missing_at_the_start_is_named_and_nobody_is_touched(private: World):
+    """An officer that cannot see all of the tree does not take over half of it: it says what is missing, and agents run on inside their limits."""
+    private.up()
+    if private.kernel.is_v2:
+        pytest.skip("one hierarchy is all there is")
+    pid = private.inspect(private.detach("stays", *LIMITS))["main_pid"]
+    mount = private.kernel.roots["memory"].parent
+    mount = next(place for place in [mount, *mount.parents] if place.is_mount())
+    private.kill_officer()
+    script = f"umount -l {mount} && exec {BURSAR} up --detach"
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script], env=private.environment, capture_output=True, text=True, stdin=-3, start_new_session=True
+    )
+    assert done.returncode != 0
+    assert "memory" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (lives(pid), private.kernel.memory_limit("stays")) == (True, 64 * MIB)
+    private.up()
+    assert private.inspect("stays")["main_pid"] == pid

@@ -83,7 +83,7 @@ def _locked_start(path: str, lock: int, log: int, deadline_s: float) -> None:
         _become_officer(log)
     while not _answers(path):
         if os.waitpid(officer, os.WNOHANG)[0]:
-            raise NoOfficer(f"the officer could not start: {_last_line(log)}")
+            raise NoOfficer(f"the officer could not start: {_last_line(log).removeprefix('bursar: error: ')}")
         _pause(path, log, deadline_s)
 
 

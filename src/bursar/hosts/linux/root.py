@@ -93,7 +93,8 @@ def _stands(record: Record) -> bool:
     if all(os.path.isdir(os.path.dirname(root)) for root in roots):
         return True
     if any(os.path.isdir(root) for root in roots):
-        raise NoCgroups(f"of the tree of agents only a part can be seen from here: {', '.join(filter(os.path.isdir, roots))}")
+        seen = {root for root in roots if os.path.isdir(root)}
+        raise NoCgroups(f"of the tree of agents only a part can be seen from here: {', '.join(sorted(seen))}, but not {', '.join(sorted(set(roots) - seen))}; is it mounted?")
     return False
 
 
