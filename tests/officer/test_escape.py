@@ -274,15 +274,17 @@ def test_thousands_of_cgroups_within_an_agent_go_with_it(world: World, neighbour
     is_untouched(world, neighbour)
 
 
-def test_nothing_is_told_of_an_honest_life(world: World):
+@pytest.mark.parametrize("qos", ["guaranteed", "burstable", "best-effort"])
+def test_nothing_is_told_of_an_honest_life(world: World, qos: str):
     """Calls, children, resizes, freezes, a bounded freeze that a guard may end, a child lease, forks by the hundred: no false alarm."""
-    actor = world.actor("honest", "--request", "cpu=0.1,memory=96MiB", "--limit", "memory=192MiB,pids=64")
-    for _ in range(3):
+    request = () if qos == "best-effort" else ("--request", "cpu=0.1,memory=96MiB")
+    actor = world.actor("honest", "--qos", qos, *request, "--limit", "memory=192MiB,pids=64")
+    for _ in range(2):
         actor.run("call", "--", "true")
         world.ask("resize", agent="honest", limits={"memory": "160MiB"})
         world.ask("freeze", agent="honest", for_s=0.3)
         until(lambda: not world.kernel.is_frozen("honest"), "it runs")
-        actor.run("run", "--name", "child", "--limit", "memory=32MiB,pids=8", "--", "sh", "-c", "sleep 0.6")
+        actor.run("run", "--name", "child", "--qos", "best-effort", "--limit", "memory=32MiB,pids=8", "--", "sh", "-c", "sleep 0.6")
         actor.tell(run=["sh", "-c", "for i in $(seq 100); do /bin/true; done; (setsid sleep 0.5 &)"])
         world.ask("resize", agent="honest", limits={"memory": "192MiB", "cpu": "1"})
     time.sleep(1.2)
@@ -290,3 +292,4 @@ def test_nothing_is_told_of_an_honest_life(world: World):
     row = world.row("honest")
     assert row is not None
     assert row["intrusions"] == 0
+    assert "ceiling" not in "".join(line for line in world.log().splitlines() if "WARNING" in line)

@@ -143,6 +143,7 @@ class Cgroup2Host(LinuxHost):
     def _protect_path(self) -> None:
         """memory.min and memory.low of agents count only as far as everything above them carries the sum."""
         least, low = self._sums()
+        self._patrol.ceiling_protects(least, low)
         for directory, more in ((self._tree.directory(UNIFIED, CEILING), 0), (self._root, OFFICER_MIN_BYTES)):
             files.put(f"{directory}/memory.min", str(least + more))
             files.put(f"{directory}/memory.low", str(low))

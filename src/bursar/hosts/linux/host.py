@@ -5,7 +5,7 @@ A back end adds its table of limit files and the names of its counters.
 
 import os
 import select
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,11 +19,12 @@ from bursar.hosts.linux import capacity, files, process, standing
 from bursar.hosts.linux.cpusets import open_cpusets
 from bursar.hosts.linux.disks import Disks
 from bursar.hosts.linux.kept import KeptFiles
+from bursar.hosts.linux.limitfiles import LimitFiles
 from bursar.hosts.linux.mounts import UNIFIED, Mount, read_bases
 from bursar.hosts.linux.node import NodeFiles
 from bursar.hosts.linux.patrol import Patrol
 from bursar.hosts.linux.read.cgroupfiles import parse_events
-from bursar.hosts.linux.standing import CEILING, FRESH, File, Standing
+from bursar.hosts.linux.standing import CEILING, FRESH
 from bursar.hosts.linux.tree import MAIN_MARK, Record, Tree
 from bursar.hosts.linux.watch import Watcher
 from bursar.model.agents import Death
@@ -45,21 +46,18 @@ _LARGEST_OF = 128
 """With more processes than this the largest is unknown: looking at each costs 10 µs."""
 
 
-class LinuxHost(ABC):
+class LinuxHost(LimitFiles):
     """See `seams.Host` for what each verb promises."""
 
     capabilities: Capabilities
     wrapper_kind: str
     """Which files the wrapper of tool calls writes: "hybrid" or "v2"."""
-    FILES: ClassVar[tuple[File, ...]]
     PARTED: ClassVar[frozenset[str]]
     """The hierarchies in which main and calls are cgroups of their own."""
     PIDS: ClassVar[str]
     """The hierarchy that counts processes."""
     USAGE: ClassVar[tuple[str, str]]
     """Hierarchy and name of the file that says how much memory a cell uses."""
-    SWAP: ClassVar[int | None]
-    """What the swap file of an agent shall say; None: as much as its memory limit."""
     CACHE: ClassVar[tuple[bytes, ...]]
     """The keys of memory.stat that count file cache, also of what is below."""
     HITS: ClassVar[tuple[str, str, bytes | None]]
@@ -117,19 +115,16 @@ class LinuxHost(ABC):
     def reclaim(self, agent_id: str) -> int | None:
         """Drop file cache of the agent; the bytes that are less charged to it now, None when it is gone."""
 
-    def _made(self, cell: Cell) -> None:  # noqa: B027 - v1 needs nothing here
+    def _made(self, cell: Cell) -> None:
         """Whatever a new cell needs before its limits."""
 
-    def _settle(self, cell: Cell, uid: int) -> None:  # noqa: B027 - v1 needs nothing here
+    def _settle(self, cell: Cell, uid: int) -> None:
         """Whatever a cell needs before a process of *uid* joins."""
 
-    def _shaped(self, cell: Cell, now: Standing) -> None:  # noqa: B027 - v1 needs nothing here
-        """Whatever follows from new limits."""
-
-    def _drop_cache(self, cell: Cell) -> None:  # noqa: B027 - v2 needs nothing here
+    def _drop_cache(self, cell: Cell) -> None:
         """Free what a cell that is to be removed would leave charged."""
 
-    def _vanished(self, cell: Cell) -> None:  # noqa: B027 - v1 needs nothing here
+    def _vanished(self, cell: Cell) -> None:
         """Forget what was known of a cell that is gone."""
 
     # --- the node
@@ -478,74 +473,6 @@ class LinuxHost(ABC):
             if pid in (files.read(f"{root}/officer/cgroup.procs") or b"").decode().split():
                 with suppress(HostError):
                     files.put(f"{self._came_from.get(hierarchy, os.path.dirname(root))}/cgroup.procs", pid)
-
-    def _path(self, cell: Cell, file: File) -> str:
-        return f"{self._tree.directory(file.hierarchy, cell)}/{file.name}"
-
-    def _files_of(self, cell: Cell) -> tuple[File, ...]:
-        return self._part_files if cell.part else self._files
-
-    def _use(self, table: tuple[File, ...]) -> None:
-        """Work with these limit files only."""
-        self._files = table
-        self._part_files = tuple(file for file in table if file.of_parts)
-        self._fields = {False: frozenset(file.field for file in table), True: frozenset(file.field for file in self._part_files)}
-
-    def _wanted(self, limits: Limits, cell: Cell) -> Standing:
-        then = standing.wanted(limits, cell, self._fields[bool(cell.part)], swap=self.SWAP)
-        return then if cell.part or limits.cpus is None else then._replace(cpus=self._cpusets.normalise(limits.cpus))
-
-    def _standing(self, cell: Cell) -> Standing | None:
-        """What the files say; None when the cell is gone, or a part of it."""
-        values = {}
-        for file in self._files_of(cell):
-            text = files.read(self._path(cell, file))
-            if text is None:
-                return None
-            values[file.field] = file.parse(text)
-        if not cell.part and cell != CEILING:
-            values["cpus"] = self._cpusets.of(cell.agent_id)
-        return Standing(**values)
-
-    def _write_limits(self, cell: Cell, limits: Limits, *, fresh: bool) -> Limits:
-        now = FRESH if fresh else self._standing(cell)
-        if now is None:
-            raise HostError(f"{cell.path} is gone")
-        then, is_agent = self._wanted(limits, cell), not cell.part and cell != CEILING
-        with self._patrol.ours(cell):
-            try:
-                now = self._write_files(cell, now, then)
-            except Busy:
-                if is_agent:
-                    self._keep_on(cell, now, then.cpus)
-                raise
-            if is_agent:
-                now = now._replace(cpus=self._keep_on(cell, now, then.cpus))
-        self._patrol.limits_stand(cell, now)
-        self._shaped(cell, now)
-        return standing.limits_of(now)
-
-    def _write_files(self, cell: Cell, now: Standing, then: Standing) -> Standing:
-        """Write what differs; what the files say then. Raises Busy."""
-        for file, value in standing.changes(now, then, self._files_of(cell)):
-            answer = self._put(cell, now, file, value)
-            if answer is None:
-                raise HostError(f"{cell.path} is gone: no {file.name}")
-            now = now._replace(**{file.field: file.parse(answer)})
-            if file.field == "idle":
-                now = now._replace(weight=standing.DEFAULT_WEIGHT)  # the kernel resets it with idleness
-        return now
-
-    def _keep_on(self, cell: Cell, now: Standing, cpus: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """Keep the agent on *cpus*; the kernel's word on it then."""
-        if now.cpus == cpus and not self._cpusets.is_scattered(cell.agent_id):
-            return cpus
-        self._cpusets.put(cell.agent_id, cpus)
-        return self._cpusets.of(cell.agent_id)
-
-    def _put(self, cell: Cell, now: Standing, file: File, value: str) -> bytes | None:
-        """Write *value*; what the file says then, None when it is gone."""
-        return files.put_and_read(self._path(cell, file), value)
 
     def _seen(self, agent_id: str) -> SeenAgent | None:
         cell = Cell(agent_id)

@@ -19,7 +19,7 @@ from bursar.hosts.linux import files, kernel_calls, process
 from bursar.hosts.linux.kept import KeptFiles
 from bursar.hosts.linux.mounts import UNIFIED
 from bursar.hosts.linux.read.procfiles import parse_environ
-from bursar.hosts.linux.standing import CEILING, Standing
+from bursar.hosts.linux.standing import CEILING, IDLE_WEIGHT, Standing
 from bursar.hosts.linux.tree import Tree
 from bursar.model.events import Lowered, Strayed, Tampered
 from bursar.model.kernel import MAIN, Cell
@@ -88,6 +88,12 @@ class Patrol:
             self._stood.pop(cell.agent_id, None)
         else:
             self._stood[cell.agent_id] = now
+
+    def ceiling_protects(self, least: int, low: int) -> None:
+        """The protection of all agents together, which follows that of each, is ours and says this."""
+        now = self._stood.get("")
+        if now is not None:
+            self._stood[""] = now._replace(memory_min=least, memory_low=low)
 
     @contextmanager
     def ours(self, cell: Cell) -> Iterator[None]:
@@ -181,7 +187,9 @@ class Patrol:
         wanted, now = self._stood.get(agent_id), self._standing(Cell(agent_id))
         if wanted is None or self._stood.get(agent_id) is not wanted:
             return None
-        changed = [] if now is None else [f"{name} is {value}, was {should}" for name, value, should in zip(now._fields, now, wanted, strict=True) if value != should]
+        changed = (
+            [] if now is None else [f"{name} is {value}, was {should}" for name, value, should in zip(now._fields, _plain(now), _plain(wanted), strict=True) if value != should]
+        )
         if frozen is not None and frozen != self._frozen.get(agent_id, False):
             changed.append("it was frozen" if frozen else "it was thawed")
         return ", ".join(changed)
@@ -258,6 +266,11 @@ class Patrol:
                 if found is not None and found < score:
                     yield Lowered(agent_id=agent_id, pid=pid, score=found, wanted=score)
                     return
+
+
+def _plain(standing: Standing) -> Standing:
+    """Without the weight of an idle cell: kernels show different ones, and none counts."""
+    return standing._replace(weight=IDLE_WEIGHT) if standing.idle else standing
 
 
 def _ticks() -> int:
