@@ -185,7 +185,7 @@ def test_an_officer_with_another_clock_of_its_own_takes_up_what_stands(private: 
     until(lambda: private.kernel.is_frozen("frozen"), "it stands still")
     private.kill_officer()
     officer = up_by(private, second)
-    until(lambda: not private.kernel.is_frozen("frozen"), "its bound is over", 15)
+    until(lambda: not private.kernel.is_frozen("frozen"), "its bound is over", 15 * SLOWNESS)
     until(lambda: private.row("frozen")["restraints"] == [], "nothing holds it any more")
     assert {name: private.inspect(name)["main_pid"] for name in pids} == pids
     assert all(map(lives, pids.values()))
