@@ -256,6 +256,8 @@ def cores(doing: Doing) -> None:
         *doing.command("alone", "sleep 1000"),
     )
     doing.ended("alone")
+    if doing.clients["alone"].poll() == 0:
+        doing.wait(lambda: doing.began("alone"))
     doing.ask("kill", agent=name)
     doing.wait(lambda: doing.life("alone") in ("ended", "unknown"))
 
