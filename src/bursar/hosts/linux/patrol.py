@@ -238,9 +238,9 @@ class Patrol:
         self._members[agent_id] = members
 
     def _judge(self, agent_id: str, pid: int, seen_at: int) -> Iterator[Strayed]:
-        """Nothing, when the process is where it may be, or gone: one of its number that began after *seen_at* is somebody else."""
+        """Nothing, when the process is where it may be, or gone: one of its number that began later than *seen_at* is somebody else."""
         started, where = process.start_time(pid), self._tree.astray(agent_id, pid)
-        if where is not None and started is not None and started < seen_at and not process.is_over(pid):
+        if where is not None and started is not None and started <= seen_at and not process.is_over(pid):
             yield Strayed(agent_id=agent_id, pid=pid, started=started, where=where)
 
     def _newborn(self, socket: str) -> Iterator[Strayed]:
