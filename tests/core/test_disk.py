@@ -17,7 +17,7 @@ SIZE = 100 * GIB
 def use(used: int, *, whole: bool = True, problem: str | None = None, **written: int) -> DiskUse:
     """So much on disk; *written* by part, "call_1" for call-1."""
     by_part = {part.replace("_", "-"): amount for part, amount in written.items()}
-    return DiskUse(used_bytes=used, inodes=7, is_whole=whole, written_bytes=by_part, largest=(("/work/big", used),), problem=problem)
+    return DiskUse(used_bytes=used, inodes=7, is_whole=whole, written_bytes=by_part, largest=(("/srv/big", used),), problem=problem)
 
 
 def see(fleet: Fleet, name: str, used: int, **facts) -> list[actions.Action]:
@@ -92,7 +92,7 @@ def test_over_its_limit_it_is_ended_and_told_why(fleet):
     ended = fleet.last(99)
     assert ended["end"] == "over-disk"
     assert ended["sentence"] == (
-        "a was stopped by bursar: it has 1 GiB on disk of what it wrote, its limit is 1 GiB (largest: /work/big 1 GiB). Nothing was deleted. "
+        "a was stopped by bursar: it has 1 GiB on disk of what it wrote, its limit is 1 GiB (largest: /srv/big 1 GiB). Nothing was deleted. "
         "Free some of it, or try --limit disk=2GiB."
     )
     assert fleet.life("neighbour") == "running"

@@ -417,6 +417,8 @@ class LinuxHost(LimitFiles):
         made = self._tree.make(cell)
         if not made[0]:
             self._watcher.forgive(cell, made=True)
+        if any(made):
+            self._made(cell)
         self._tree.make(Cell(agent_id, MAIN))
         if any(made):
             self._forget(cell)
