@@ -13,8 +13,8 @@ from errno import EMFILE, ENFILE
 
 RESERVED = 8
 """Each of our few threads has at most two open at the same time."""
-OF_AN_AGENT = 4
-"""Kept as long as it lives: its cgroup.events, its pidfd, and an eventfd or its memory.events; one more while it is placed."""
+OF_AN_AGENT = 6
+"""Kept as long as it lives: its cgroup.events, its pidfd, an eventfd or its memory.events, two counters for the patrol; one more while it is placed."""
 FOR_CLIENTS = 6
 """As long as agents leave so many, somebody can ask for an end."""
 _lock = threading.Lock()

@@ -62,5 +62,5 @@ def test_a_crowd_of_rude_clients_harms_nobody(private: World):
     assert most < before + MOST_MIB * MIB
     assert max(took_s) < 2.0 * SLOWNESS
     assert frozen_s < 2.0 * SLOWNESS
-    until(lambda: fds() <= before_fds + 4, "their descriptors are free", 60 * SLOWNESS)
+    until(lambda: fds() <= before_fds + 8, "their descriptors are free: a few are kept to look after who runs", 60 * SLOWNESS)
     assert (private.officer_pid(), lives(actor.pid), actor.tell(grow=1)) == (officer, True, {"held": 1})

@@ -35,7 +35,19 @@ class Recorder:
 def hands_on(host: Any, outputs: Any, told: list[Any]) -> Hands:
     """Hands that tell their outcomes to *told*."""
     unused: Any = None
-    return Hands(host=host, deliver=told.extend, recorder=Recorder(), outputs=outputs, guard=Guard(), tickets=unused, stream=unused, sense=unused, disks=unused, obey=print, leave=lambda: None)  # type: ignore[arg-type]
+    return Hands(
+        host=host,
+        deliver=told.extend,
+        recorder=Recorder(),
+        outputs=outputs,
+        guard=Guard(),
+        tickets=unused,
+        stream=unused,
+        sense=unused,
+        disks=unused,
+        obey=print,
+        leave=lambda: None,
+    )  # type: ignore[arg-type]
 
 
 def test_a_lane_outlives_a_job_that_breaks(caplog):

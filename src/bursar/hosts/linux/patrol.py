@@ -161,8 +161,11 @@ class Patrol:
 
     def _has_changed(self, cell: Cell) -> bool:
         """Whether anybody in the cell used a cpu, came or went since this was asked last."""
-        with self._lock:
-            texts = [self._kept.read(cell, UNIFIED, "cpu.stat"), self._kept.read(cell, self._counter, "pids.current")]
+        try:
+            with self._lock:
+                texts = [self._kept.read(cell, UNIFIED, "cpu.stat"), self._kept.read(cell, self._counter, "pids.current")]
+        except HostError:  # no descriptor is left to keep
+            return True
         before = self._ran.get(cell.agent_id)
         self._ran[cell.agent_id] = texts
         return None in texts or texts != before
