@@ -169,6 +169,8 @@ class Town(World):
         )
         wrapper = str(self.state / "run/call.sh")
         called = self.behind.tell(run=[wrapper, "exit 5"])
+        if called["code"] != 5 and self._answers():  # a client has brought the next officer already, which took the call's new cell for one that was left
+            called = self.behind.tell(run=[wrapper, "exit 5"])
         assert called["code"] == 5, f"the wrapper works: {called}"
 
     def recovered(self) -> None:
