@@ -89,6 +89,20 @@ def test_a_command_that_leaves_is_brought_back(world: World, neighbour: Actor):
     is_untouched(world, neighbour)
 
 
+def test_a_command_of_an_earlier_officers_agent_is_brought_back_too(private: World):
+    """The next officer knows the command by its mark: an emptied cell is not its end."""
+    private.up()
+    actor = private.actor("older", *LIMITS)
+    pid = actor.pid
+    private.kill_officer()
+    private.up()
+    until(lambda: private.life("older") == "running", "it is recovered")
+    leave(private, pid)
+    until(lambda: is_inside(private, "older", pid), "it is back")
+    assert private.life("older") == "running"
+    assert "a process left its agent" in private.story("older")
+
+
 @pytest.mark.parametrize("hierarchy", ["memory", "pids", "cpu", "unified"])
 def test_to_leave_one_hierarchy_is_to_leave(world: World, neighbour: Actor, hierarchy: str):
     """On a tree in halves each half is a way out."""

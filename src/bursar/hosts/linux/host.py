@@ -385,7 +385,8 @@ class LinuxHost(LimitFiles):
         if self._watcher.main(cell.agent_id) is None:
             pid = self._tree.main_pid(cell.agent_id, self._tree.marks(cell.agent_id))
             pidfd = None if pid is None else process.open_pidfd(pid)
-            if pidfd is not None:
+            if pid is not None and pidfd is not None:
+                self._mains[cell.agent_id] = (pid, process.start_time(pid) or 0)
                 self._watcher.watch_main(cell.agent_id, pidfd)
 
     def patrol(self, agents: Sequence[str], socket: str) -> list[Notice]:
